@@ -1,0 +1,19 @@
+//! Rillbox: a live-media server in a box.
+//!
+//! Streams come in by one protocol and go out by all others, without re-encoding. The house, from the
+//! ground up; a room never knows the rooms above it, nor its neighbours on the same floor:
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | top | `server`: assembly, listeners, signals, limits |
+//! | protocols | `rtmp` `http_live`: one protocol, one folder, one feature |
+//! | shared | `hub`: live streams by name, fan-out · `net`: sockets and the HTTP front |
+//! | containers | `format`: bytes to frames and back, no I/O, no clock |
+//! | ground | [`media`]: [`Frame`](media::Frame), [`Track`](media::Track), codecs |
+//! | cellar | `config`: plain structs with defaults, anyone reads its own section · [`id`]: session ids |
+//!
+//! What flows: bytes → a protocol's session → [`Frame`](media::Frame) → a stream's ring in the hub →
+//! a feed (the serialised form, made once) → its readers, each only a cursor.
+
+pub mod id;
+pub mod media;
