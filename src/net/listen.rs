@@ -1,0 +1,391 @@
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::NetError;
+
+/// How many connections the kernel keeps for us between two accepts: a reconnect storm of a thousand
+/// players must not see refused connections. The kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// First pause after the process or the system ran out of descriptors or memory; doubles to
+/// [`BACKOFF_MAX`]. Without it the loop would spin, since the waiting connection stays readable.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Connections closed over the limit are told in one line per this time.
+const REFUSED_LOG_PERIOD: Duration = Duration::from_secs(10);
+
+/// A listening TCP socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    local_addr: SocketAddr,
+    limit: ConnectionLimit,
+    options: TcpOptions,
+    /// The pause after the last failed accept; zero when the last one succeeded.
+    backoff: Duration,
+    refused: Refused,
+}
+
+impl Listener {
+    /// Opens a listening socket. `[::]` takes IPv4 too, and becomes `0.0.0.0` where the system has no IPv6;
+    /// port 0 lets the system choose. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`NetError::Bind`], whose text says what to do (port taken, privileged port, no such address).
+    pub fn bind(addr: SocketAddr, limit: ConnectionLimit, options: TcpOptions) -> Result<Self, NetError> {
+        let bound = open(addr).or_else(|error| match ipv4_instead(addr, &error) {
+            Some(v4) => {
+                log::info!("no IPv6 on this system ({error}): listening on {v4} instead of {addr}");
+                open(v4)
+            }
+            None => Err(error),
+        });
+        let socket = bound.map_err(|source| NetError::Bind { addr, source })?;
+        let local_addr = socket.local_addr().map_err(|source| NetError::Bind { addr, source })?;
+        let (backoff, refused) = (Duration::ZERO, Refused::default());
+        Ok(Self { socket, local_addr, limit, options, backoff, refused })
+    }
+
+    /// Where it listens; the port is the real one also if 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The next connection. Never fails and never ends: errors of single connections are skipped, want of
+    /// descriptors or memory is waited out (and logged once), connections over the limit are closed (and
+    /// logged in sum). May be dropped at any await point without losing a connection.
+    pub async fn accept(&mut self) -> Connection {
+        loop {
+            if !self.backoff.is_zero() {
+                tokio::time::sleep(self.backoff).await;
+            }
+            match self.socket.accept().await {
+                Ok((stream, peer)) => {
+                    if !self.backoff.is_zero() {
+                        self.backoff = Duration::ZERO;
+                        log::info!("accepting connections on {} again", self.local_addr);
+                    }
+                    let Some(permit) = self.limit.permit() else {
+                        self.refused.count(self.local_addr, self.limit.max(), Instant::now());
+                        continue;
+                    };
+                    if let Err(error) = self.options.apply(&stream) {
+                        // The peer is gone already; reading will tell.
+                        log::debug!("socket options of {peer}: {error}");
+                    }
+                    return Connection { stream, peer: canonical(peer), permit };
+                }
+                Err(error) if is_peers_fault(&error) => {
+                    log::debug!("a connection to {} ended before it was accepted: {error}", self.local_addr);
+                }
+                Err(error) => {
+                    if self.backoff.is_zero() {
+                        log::error!(
+                            "cannot accept connections on {}: {error}; trying on (is the limit of open files, \
+                             `ulimit -n`, above max_connections?)",
+                            self.local_addr
+                        );
+                    }
+                    self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
+                }
+            }
+        }
+    }
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket, with [`TcpOptions`] set.
+    pub stream: TcpStream,
+    /// Who is at the other end; an IPv4 peer of a dual-stack socket has its IPv4 address.
+    pub peer: SocketAddr,
+    /// Its place under the limit: keep it as long as the socket is open.
+    pub permit: Permit,
+}
+
+/// How many connections all listeners together may have open. Clones share one count.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimit(Arc<Count>);
+
+#[derive(Debug)]
+struct Count {
+    open: AtomicUsize,
+    max: AtomicUsize,
+}
+
+impl ConnectionLimit {
+    /// At most `max` connections at a time.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self(Arc::new(Count { open: AtomicUsize::new(0), max: AtomicUsize::new(max) }))
+    }
+
+    /// The limit.
+    #[must_use]
+    pub fn max(&self) -> usize {
+        self.0.max.load(Ordering::Relaxed)
+    }
+
+    /// Changes the limit (reload). Connections that are open stay.
+    pub fn set_max(&self, max: usize) {
+        self.0.max.store(max, Ordering::Relaxed);
+    }
+
+    /// How many are open now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.0.open.load(Ordering::Relaxed)
+    }
+
+    /// A place for one connection, if there is one left.
+    #[must_use]
+    pub fn permit(&self) -> Option<Permit> {
+        let max = self.max();
+        let one_more = |open| if open < max { Some(open + 1) } else { None };
+        let taken = self.0.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.ok().map(|_| Permit(Arc::clone(&self.0)))
+    }
+}
+
+/// One open connection's place under the [`ConnectionLimit`]; given back on drop.
+#[derive(Debug)]
+pub struct Permit(Arc<Count>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What is set on every accepted (or opened) TCP socket, `TCP_NODELAY` apart, which always is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// `TCP_NOTSENT_LOWAT`: the kernel says "writable" only while fewer unsent bytes than this wait in its
+    /// buffer, so that a slow reader's backlog stays in the shared ring instead of in kernel memory.
+    pub notsent_lowat: Option<u32>,
+    /// Idle time after which the kernel asks whether the peer is still there; three unanswered questions a
+    /// third of this apart end the connection.
+    pub keepalive: Option<Duration>,
+    /// `TCP_USER_TIMEOUT`: sent bytes unacknowledged for this long end the connection.
+    pub user_timeout: Option<Duration>,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self {
+            notsent_lowat: Some(256 * 1024),
+            keepalive: Some(Duration::from_secs(60)),
+            user_timeout: Some(Duration::from_secs(30)),
+        }
+    }
+}
+
+impl TcpOptions {
+    /// Sets the options on a socket. An option that the system does not know is left out: it is an
+    /// improvement, not a condition.
+    ///
+    /// # Errors
+    /// When `TCP_NODELAY` can't be set, that is when the connection is closed already.
+    pub fn apply(&self, stream: &TcpStream) -> io::Result<()> {
+        const KEEPALIVE_PROBES: u32 = 3;
+        let socket = SockRef::from(stream);
+        socket.set_tcp_nodelay(true)?;
+        let or_leave = |option: &str, result: io::Result<()>| {
+            if let Err(error) = result {
+                log::debug!("{option} not set: {error}");
+            }
+        };
+        if let Some(idle) = self.keepalive.filter(|idle| !idle.is_zero()) {
+            let pause = (idle / KEEPALIVE_PROBES).max(Duration::from_secs(1));
+            let keepalive =
+                TcpKeepalive::new().with_time(idle).with_interval(pause).with_retries(KEEPALIVE_PROBES);
+            or_leave("TCP keepalive", socket.set_tcp_keepalive(&keepalive));
+        }
+        #[cfg(target_os = "linux")]
+        {
+            if let Some(bytes) = self.notsent_lowat {
+                or_leave("TCP_NOTSENT_LOWAT", socket.set_tcp_notsent_lowat(bytes));
+            }
+            or_leave("TCP_USER_TIMEOUT", socket.set_tcp_user_timeout(self.user_timeout));
+        }
+        Ok(())
+    }
+}
+
+/// Connections closed over the limit since they were last told of.
+#[derive(Debug, Default)]
+struct Refused {
+    count: u64,
+    logged: Option<Instant>,
+}
+
+impl Refused {
+    fn count(&mut self, local: SocketAddr, max: usize, now: Instant) {
+        self.count = self.count.saturating_add(1);
+        if self.logged.is_none_or(|logged| now.saturating_duration_since(logged) >= REFUSED_LOG_PERIOD) {
+            log::warn!(
+                "max_connections = {max} reached: closed {} new connection(s) on {local} since the last such line",
+                self.count
+            );
+            *self = Self { count: 0, logged: Some(now) };
+        }
+    }
+}
+
+fn open(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // A restarted server must not wait for its old connections' TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        // Only the wildcard can be dual stack.
+        socket.set_only_v6(!addr.ip().is_unspecified())?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// `0.0.0.0` for `[::]`, if the error says that the system has no IPv6.
+fn ipv4_instead(addr: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    // EAFNOSUPPORT has no ErrorKind; the number is the same on all Linux targets but MIPS.
+    const EAFNOSUPPORT: i32 = if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 124 } else { 97 };
+    let is_wildcard = addr.is_ipv6() && addr.ip().is_unspecified();
+    let no_ipv6 =
+        error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable;
+    (is_wildcard && no_ipv6).then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), addr.port()))
+}
+
+/// The peer's address in its own family: `192.0.2.1`, not `::ffff:192.0.2.1`.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
+/// Whether only the connection that was to be accepted is broken, not our ability to accept (accept(2)
+/// hands over errors that are pending on the new socket).
+fn is_peers_fault(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted
+            | Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::HostUnreachable
+            | Kind::Interrupted
+            | Kind::NetworkDown
+            | Kind::NetworkUnreachable
+            | Kind::TimedOut
+            | Kind::WouldBlock
+    )
+}
+
+/// What to do about a failed bind.
+pub(super) fn bind_advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "the port is taken by another program (`ss -ltnp` shows which); stop it or \
+                                     choose another port"
+                .into()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE".into()
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    fn any() -> SocketAddr {
+        "[::]:0".parse().unwrap()
+    }
+
+    #[test]
+    fn permits_are_counted_and_given_back() {
+        let limit = ConnectionLimit::new(2);
+        let (a, b) = (limit.permit(), limit.permit());
+        assert!(a.is_some() && b.is_some() && limit.permit().is_none());
+        drop(a);
+        assert_eq!(limit.open(), 1);
+        assert!(limit.permit().is_some());
+        limit.set_max(0);
+        assert!(limit.permit().is_none());
+        drop(b);
+        assert_eq!(limit.open(), 0);
+    }
+
+    #[tokio::test]
+    async fn accepts_ipv4_on_the_wildcard_and_sets_options() {
+        let mut listener = Listener::bind(any(), ConnectionLimit::new(9), TcpOptions::default()).unwrap();
+        let port = listener.local_addr().port();
+        let client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let connection = listener.accept().await;
+        assert_eq!(connection.peer, client.local_addr().unwrap(), "an IPv4 peer has an IPv4 address");
+        assert!(connection.stream.nodelay().unwrap());
+        let socket = SockRef::from(&connection.stream);
+        assert!(socket.keepalive().unwrap());
+        #[cfg(target_os = "linux")]
+        {
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), 256 * 1024);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_over_the_limit_are_closed() {
+        let limit = ConnectionLimit::new(1);
+        let mut listener =
+            Listener::bind("127.0.0.1:0".parse().unwrap(), limit.clone(), TcpOptions::default()).unwrap();
+        let addr = listener.local_addr();
+        let first = TcpStream::connect(addr).await.unwrap();
+        let accepted = listener.accept().await;
+        let mut second = TcpStream::connect(addr).await.unwrap();
+        let nobody = tokio::time::timeout(Duration::from_millis(300), listener.accept()).await;
+        assert!(nobody.is_err());
+        assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed by us");
+        drop((first, accepted));
+        let _third = TcpStream::connect(addr).await.unwrap();
+        listener.accept().await;
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_told_clearly() {
+        let options = TcpOptions::default();
+        let first = Listener::bind(any(), ConnectionLimit::new(1), options).unwrap();
+        let error = Listener::bind(first.local_addr(), ConnectionLimit::new(1), options).unwrap_err();
+        assert!(error.to_string().contains("the port is taken"), "{error}");
+    }
+
+    #[test]
+    fn refused_connections_are_told_in_sum() {
+        let (mut refused, start) = (Refused::default(), Instant::now());
+        for second in 0..9 {
+            refused.count(any(), 1, start + Duration::from_secs(second));
+        }
+        assert_eq!(refused.count, 8, "the first was told at once");
+        refused.count(any(), 1, start + Duration::from_secs(10));
+        assert_eq!(refused.count, 0);
+    }
+
+    #[test]
+    fn only_the_ipv6_wildcard_falls_back() {
+        let no_ipv6 = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        assert_eq!(ipv4_instead("[::]:80".parse().unwrap(), &no_ipv6), Some("0.0.0.0:80".parse().unwrap()));
+        assert_eq!(ipv4_instead("[::1]:80".parse().unwrap(), &no_ipv6), None);
+        let taken = io::Error::from(io::ErrorKind::AddrInUse);
+        assert_eq!(ipv4_instead(any(), &taken), None);
+    }
+}
