@@ -1,15 +1,19 @@
-//! Sockets that every protocol shares: TCP listeners under one connection limit.
+//! Sockets that every protocol shares: TCP listeners under one connection limit, and TLS.
 //!
 //! [`Listener`] binds (dual stack, `SO_REUSEADDR`) and accepts for ever: no error of the network or the
 //! process's limits ends its loop. Each accepted connection holds a [`Permit`] of the [`ConnectionLimit`]
 //! that all listeners share, and has the server's [`TcpOptions`] set.
 
 mod listen;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
 
 pub use listen::{Connection, ConnectionLimit, Listener, Permit, TcpOptions};
+#[cfg(feature = "tls")]
+pub use tls::{Certificate, TlsAcceptor, TlsStream};
 
 /// Why the network could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,5 +26,28 @@ pub enum NetError {
         addr: SocketAddr,
         /// What the system said.
         source: io::Error,
+    },
+    /// A certificate or key file is not usable.
+    #[cfg(feature = "tls")]
+    #[error("{} {why}", file.display())]
+    Certificate {
+        /// The file.
+        file: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A TLS handshake failed.
+    #[cfg(feature = "tls")]
+    #[error("TLS handshake: {source}")]
+    Handshake {
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// TLS could not be set up.
+    #[cfg(feature = "tls")]
+    #[error("cannot set up TLS: {source}")]
+    Tls {
+        /// What the library said.
+        source: tokio_rustls::rustls::Error,
     },
 }
