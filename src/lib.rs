@@ -10,11 +10,12 @@
 //! | shared | `hub`: live streams by name, fan-out · [`net`]: sockets and the HTTP front |
 //! | containers | `format`: bytes to frames and back, no I/O, no clock |
 //! | ground | [`media`]: [`Frame`](media::Frame), [`Track`](media::Track), codecs |
-//! | cellar | `config`: plain structs with defaults, anyone reads its own section · [`id`]: session ids |
+//! | cellar | [`config`]: plain structs with defaults, anyone reads its own section · [`id`]: session ids |
 //!
 //! What flows: bytes → a protocol's session → [`Frame`](media::Frame) → a stream's ring in the hub →
 //! a feed (the serialised form, made once) → its readers, each only a cursor.
 
+pub mod config;
 pub mod id;
 pub mod media;
 pub mod net;

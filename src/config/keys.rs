@@ -1,0 +1,233 @@
+//! How a key is declared: once, with its name, type, default, range and words.
+
+use super::item::{Item, Kind, Problems};
+use super::value::Value;
+
+/// One key, as shown in `conf/full.toml`, by `rillbox check` and to whoever compares two configurations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Key {
+    /// Its place, e.g. `rtmp.listen` or `vhost.default.http_live.wait`.
+    pub path: String,
+    /// What a value looks like, e.g. ``duration such as "10s"``.
+    pub expected: &'static str,
+    /// The value as TOML. In the table of defaults: the default.
+    pub value: String,
+    /// Smallest and largest value as TOML, where there are bounds.
+    pub range: Option<(String, String)>,
+    /// What it is for. Several lines.
+    pub doc: &'static [&'static str],
+    /// What a reload does with it.
+    pub reload: Reload,
+}
+
+/// What a reload (SIGHUP) does with a changed key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// Takes effect at once, or for the next connection; nobody is dropped.
+    Live,
+    /// Takes effect with the next start.
+    Restart,
+}
+
+/// What a section says of one of its keys.
+pub(super) struct About {
+    pub doc: &'static [&'static str],
+    pub range: Option<(String, String)>,
+    pub reload: Reload,
+}
+
+/// The top has no words of its own.
+pub(super) const TOP: About = About { doc: &[], range: None, reload: Reload::Live };
+
+/// What a reload did with the keys that changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Changes {
+    /// In force now, e.g. `log.level = "debug"`.
+    pub applied: Vec<String>,
+    /// Waiting for a restart.
+    pub restart: Vec<String>,
+}
+
+/// A value or a section: something that can be read from an [`Item`], walked, and replaced by a newer one.
+pub(super) trait Node {
+    /// Takes over what `item` sets; what it doesn't set stays. What is wrong is noted and left as it was.
+    fn read(&mut self, item: &Item, path: &str, problems: &mut Problems);
+    /// Visits each key.
+    fn walk(&self, path: &str, about: &About, visit: &mut dyn FnMut(Key));
+    /// Takes over what may change while running.
+    fn adopt(&mut self, newer: &Self, path: &str, about: &About, changes: &mut Changes);
+}
+
+impl<T: Value> Node for T {
+    fn read(&mut self, item: &Item, path: &str, problems: &mut Problems) {
+        match T::parse(item) {
+            Some(value) => *self = value,
+            None => problems.add(item, path, format!("expected {}, found {item}", T::EXPECTED)),
+        }
+    }
+
+    fn walk(&self, path: &str, about: &About, visit: &mut dyn FnMut(Key)) {
+        visit(Key {
+            path: path.to_owned(),
+            expected: T::EXPECTED,
+            value: self.text(),
+            range: about.range.clone(),
+            doc: about.doc,
+            reload: about.reload,
+        });
+    }
+
+    fn adopt(&mut self, newer: &Self, path: &str, about: &About, changes: &mut Changes) {
+        if self == newer {
+            return;
+        }
+        match about.reload {
+            Reload::Live => {
+                changes.applied.push(format!("{path} = {}", newer.text()));
+                *self = newer.clone();
+            }
+            Reload::Restart => changes.restart.push(format!("{path} = {}", newer.text())),
+        }
+    }
+}
+
+/// Reads a section's table: `known` takes the keys it has; the others are noted with a suggestion.
+pub(super) fn read_table(
+    item: &Item,
+    path: &str,
+    names: &[&'static str],
+    problems: &mut Problems,
+    mut known: impl FnMut(&str, &Item, &str, &mut Problems),
+) {
+    let Kind::Table(entries) = &item.kind else {
+        problems.add(item, path, format!("expected a section, found {item}"));
+        return;
+    };
+    for (name, value) in entries {
+        let full = join(path, name);
+        if names.contains(&name.as_str()) {
+            known(name, value, &full, problems);
+        } else {
+            problems.add_unknown(value, &full, name, names);
+        }
+    }
+}
+
+/// `rtmp` and `listen` give `rtmp.listen`; names that are not plain words are quoted.
+pub(super) fn join(path: &str, name: &str) -> String {
+    let plain = !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-');
+    match (path.is_empty(), plain) {
+        (true, true) => name.to_owned(),
+        (true, false) => format!("{name:?}"),
+        (false, true) => format!("{path}.{name}"),
+        (false, false) => format!("{path}.{name:?}"),
+    }
+}
+
+/// Puts `value` back to `before` when it is outside `range`.
+pub(super) fn hold<T: Value + PartialOrd>(
+    value: &mut T,
+    before: T,
+    range: &std::ops::RangeInclusive<T>,
+    item: &Item,
+    path: &str,
+    problems: &mut Problems,
+) {
+    if !range.contains(value) {
+        let text = format!("expected {} to {}, found {item}", range.start().text(), range.end().text());
+        problems.add(item, path, text);
+        *value = before;
+    }
+}
+
+/// Both ends of a range as TOML.
+pub(super) fn ends<T: Value>(range: &std::ops::RangeInclusive<T>) -> (String, String) {
+    (range.start().text(), range.end().text())
+}
+
+/// Declares a section: a plain struct with defaults, and all that is known of its keys.
+///
+/// Each key: its doc lines, `live` or `restart` (what a reload does), name, type, default, and a range.
+macro_rules! section {
+    ($(#[doc = $about:literal])+ pub struct $Name:ident {
+        $( $(#[doc = $doc:literal])+ $reload:ident $key:ident: $type:ty = $default:expr $(, $range:expr)?; )+
+    }) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, PartialEq)]
+        #[non_exhaustive]
+        pub struct $Name {
+            $( $(#[doc = $doc])+ pub $key: $type, )+
+        }
+
+        impl Default for $Name {
+            fn default() -> Self {
+                Self { $( $key: $default, )+ }
+            }
+        }
+
+        impl $Name {
+            const NAMES: &[&'static str] = &[$( stringify!($key) ),+];
+        }
+
+        impl $crate::config::keys::Node for $Name {
+            fn read(
+                &mut self,
+                item: &$crate::config::item::Item,
+                path: &str,
+                problems: &mut $crate::config::item::Problems,
+            ) {
+                use $crate::config::keys;
+                keys::read_table(item, path, Self::NAMES, problems, |name, item, path, problems| {
+                    $( if name == stringify!($key) {
+                        $( let before = (self.$key.clone(), $range); )?
+                        self.$key.read(item, path, problems);
+                        $( let _: &std::ops::RangeInclusive<$type> = &$range;
+                           keys::hold(&mut self.$key, before.0, &before.1, item, path, problems); )?
+                    } )+
+                });
+            }
+
+            fn walk(
+                &self,
+                path: &str,
+                _: &$crate::config::keys::About,
+                visit: &mut dyn FnMut($crate::config::keys::Key),
+            ) {
+                use $crate::config::keys;
+                $( self.$key.walk(&keys::join(path, stringify!($key)), &keys::About {
+                    doc: &[$($doc),+],
+                    range: None $( .or(Some(keys::ends(&$range))) )?,
+                    reload: keys::reload!($reload),
+                }, visit); )+
+            }
+
+            fn adopt(
+                &mut self,
+                newer: &Self,
+                path: &str,
+                _: &$crate::config::keys::About,
+                changes: &mut $crate::config::keys::Changes,
+            ) {
+                use $crate::config::keys;
+                $( self.$key.adopt(&newer.$key, &keys::join(path, stringify!($key)), &keys::About {
+                    doc: &[$($doc),+],
+                    range: None,
+                    reload: keys::reload!($reload),
+                }, changes); )+
+            }
+        }
+    };
+}
+
+macro_rules! reload {
+    (live) => {
+        $crate::config::keys::Reload::Live
+    };
+    (restart) => {
+        $crate::config::keys::Reload::Restart
+    };
+}
+
+pub(super) use {reload, section};

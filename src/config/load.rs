@@ -1,0 +1,474 @@
+//! From a TOML file and the environment to a [`Config`], or to all that is wrong with them.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::item::{Item, Kind, Place, Problem, Problems, closest};
+use super::keys::{Node, TOP};
+use super::{Config, Vhost};
+
+/// No configuration is this long; a path that names something else shall not fill the memory.
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// What environment variables for keys begin with.
+const PREFIX: &str = "RILLBOX_";
+
+/// The environment variable that names the file when the command line doesn't.
+pub const FILE_VARIABLE: &str = "RILLBOX_CONFIG";
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("cannot read configuration file {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file, or the environment, is wrong. By line.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Invalid(Vec<Problem>),
+}
+
+/// A configuration and what is odd about it.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What was ignored.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads `file` (none: only defaults) and applies `env` (name and value of each variable) on top.
+///
+/// # Errors
+///
+/// The file can't be read, or holds no TOML, or sets what no key takes. All mistakes are told at once.
+pub fn load(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
+    let Some(path) = file else { return parse("", "", env) };
+    let text = read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(&path.display().to_string(), &text, env)
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let len = File::open(path)?.take(LONGEST_FILE + 1).read_to_string(&mut text)?;
+    if len as u64 > LONGEST_FILE {
+        return Err(io::Error::other("it is longer than 1 MiB, so it can't be a configuration"));
+    }
+    Ok(text)
+}
+
+/// As [`load`], of a text; `name` is what the user calls it.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn parse(
+    name: &str,
+    text: &str,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
+    let mut problems = Problems::of(name);
+    let mut warnings = Problems::of(name);
+    let mut config = Config::default();
+    match DeTable::parse(text) {
+        Err(error) => {
+            let place = error.span().map_or(Place::Unknown, |span| Place::Line(line(text, span.start)));
+            problems.add_at(&place, "", format!("not TOML: {}", error.message()));
+        }
+        Ok(table) => {
+            let mut root = table_item(text, table.get_ref(), Place::Unknown);
+            overlay(&mut root, env, &mut warnings);
+            config.read(&root, "", &mut problems);
+            check_together(&config, &root, &mut problems);
+        }
+    }
+    if problems.is_empty() {
+        Ok(Loaded { config, warnings: warnings.sorted() })
+    } else {
+        Err(ConfigError::Invalid(problems.sorted()))
+    }
+}
+
+/// The number of the line that holds byte `at`.
+fn line(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|c| *c == b'\n').count()
+}
+
+fn table_item(text: &str, table: &DeTable<'_>, place: Place) -> Item {
+    let entries = table.iter().map(|(key, value)| {
+        // A section's place is its heading, a value's the line of its key.
+        let place = Place::Line(line(text, key.span().start));
+        (key.get_ref().to_string(), value_item(text, value.get_ref(), place))
+    });
+    Item { kind: Kind::Table(entries.collect()), place }
+}
+
+fn value_item(text: &str, value: &DeValue<'_>, place: Place) -> Item {
+    let kind = match value {
+        DeValue::Boolean(value) => Kind::Bool(*value),
+        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(value) => Kind::Int(value),
+            Err(_) => Kind::Other(number.to_string()),
+        },
+        DeValue::String(value) => Kind::Text(value.to_string()),
+        DeValue::Array(values) => Kind::List(
+            values
+                .iter()
+                .map(|value| {
+                    let place = Place::Line(line(text, value.span().start));
+                    value_item(text, value.get_ref(), place)
+                })
+                .collect(),
+        ),
+        DeValue::Table(table) => return table_item(text, table, place),
+        DeValue::Float(value) => Kind::Other(value.to_string()),
+        DeValue::Datetime(value) => Kind::Other(value.to_string()),
+    };
+    Item { place, kind }
+}
+
+/// Puts what the environment sets in the place of what the file sets.
+///
+/// Unknown names are only worth a warning: container platforms invent variables after a service's name.
+fn overlay(root: &mut Item, env: impl IntoIterator<Item = (String, String)>, warnings: &mut Problems) {
+    let mut env: Vec<(String, String)> =
+        env.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && name != FILE_VARIABLE).collect();
+    if env.is_empty() {
+        return;
+    }
+    env.sort();
+    let names = variables(root);
+    for (name, value) in env {
+        let place = Place::Env(name);
+        let Place::Env(name) = &place else { continue };
+        match names.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            Some((_, path)) => {
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                root.set(&path, Item { place, kind: Kind::Env(value) });
+            }
+            None => {
+                let known: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
+                let hint =
+                    closest(name, &known).map_or(String::new(), |name| format!("; did you mean {name}?"));
+                warnings.add_at(&place, "", format!("no key has this name, ignored{hint}"));
+            }
+        }
+    }
+}
+
+/// The environment variable of each key, with the key's path.
+fn variables(root: &Item) -> Vec<(String, Vec<String>)> {
+    let mut names = Vec::new();
+    for key in Config::default().keys() {
+        if !key.path.starts_with("vhost.") {
+            names.push((variable(&key.path), key.path.split('.').map(str::to_owned).collect()));
+        }
+    }
+    let mut keys = Vec::new();
+    Vhost::default().walk("", &TOP, &mut |key| keys.push(key.path));
+    let mut vhosts = vec!["default"];
+    if let Some(Item { kind: Kind::Table(entries), .. }) = root.find(&["vhost"]) {
+        vhosts.extend(entries.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "default"));
+    }
+    for vhost in vhosts {
+        for key in &keys {
+            let path = ["vhost", vhost].into_iter().chain(key.split('.')).map(str::to_owned);
+            names.push((vhost_variable(vhost, key), path.collect()));
+        }
+    }
+    names
+}
+
+/// The environment variable of a key outside `vhost`, e.g. `RILLBOX_RTMP_LISTEN` for `rtmp.listen`.
+pub(super) fn variable(path: &str) -> String {
+    format!("{PREFIX}{}", shout(path))
+}
+
+/// The same within a vhost, e.g. `RILLBOX_VHOST__DEFAULT__HTTP_LIVE__WAIT`. What is neither letter nor digit
+/// in the vhost's name becomes `_`.
+pub(super) fn vhost_variable(vhost: &str, key: &str) -> String {
+    format!("{PREFIX}VHOST__{}__{}", shout(vhost), shout(&key.replace('.', "__")))
+}
+
+fn shout(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+/// Rules that more than one key makes.
+fn check_together(config: &Config, root: &Item, problems: &mut Problems) {
+    let mut wrong = |path: [&str; 2], text: String| {
+        let place = root.find(&path).map_or(Place::Unknown, |item| item.place.clone());
+        problems.add_at(&place, &path.join("."), text);
+    };
+    match (&config.tls.cert, &config.tls.key) {
+        (Some(_), None) => {
+            wrong(["tls", "cert"], "expected tls.key beside it: the certificate's private key".into());
+        }
+        (None, Some(_)) => wrong(["tls", "key"], "expected tls.cert beside it: the key's certificate".into()),
+        _ => {}
+    }
+    let mut taken: Vec<(SocketAddr, String)> = Vec::new();
+    for (path, enabled, addresses) in [
+        (["rtmp", "listen"], config.rtmp.enabled, &config.rtmp.listen),
+        (["rtmp", "tls_listen"], config.rtmp.enabled, &config.rtmp.tls_listen),
+        (["http", "listen"], config.http.enabled, &config.http.listen),
+        (["http", "tls_listen"], config.http.enabled, &config.http.tls_listen),
+    ] {
+        if !enabled {
+            continue;
+        }
+        if path.contains(&"tls_listen") && !addresses.is_empty() && config.tls.cert.is_none() {
+            wrong(path, "expected tls.cert and tls.key to be set, too".into());
+        }
+        for address in addresses.iter().filter(|address| address.port() != 0) {
+            match taken.iter().find(|(other, _)| other == address) {
+                Some((_, other)) => wrong(path, format!("{address} is in {other}, too")),
+                None => taken.push((*address, path.join("."))),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Duplicate, MergeWindow, Size, Wait};
+
+    fn config(text: &str) -> Config {
+        parse("r.toml", text, []).unwrap().config
+    }
+
+    fn wrong(text: &str) -> String {
+        parse("r.toml", text, []).unwrap_err().to_string()
+    }
+
+    fn with_env(text: &str, env: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+        parse("r.toml", text, env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    #[test]
+    fn nothing_gives_defaults() {
+        assert_eq!(config(""), Config::default());
+        assert_eq!(load(None, []).unwrap().config, Config::default());
+    }
+
+    #[test]
+    fn values_of_all_types() {
+        let c = config(
+            "[server]\nworkers = 3\npid_file = \"/run/r.pid\"\n[rtmp]\nlisten = [\"127.0.0.1:1935\", 1936, \":1937\"]\n\
+             tls_listen = []\nhandshake_timeout = \"1m30s\"\nmax_message = \"1MiB\"\n[http]\nlisten = 80\n\
+             [delivery]\nmerge_window = \"350ms\"\nnotsent_lowat = 65536\n[vhost.default]\nduplicate = \"takeover\"\n\
+             [vhost.default.http_live]\nwait = \"5s\"\nts = false\n",
+        );
+        assert_eq!(c.server.workers, 3);
+        assert_eq!(c.server.pid_file.as_deref(), Some(Path::new("/run/r.pid")));
+        let listen: Vec<String> = c.rtmp.listen.iter().map(ToString::to_string).collect();
+        assert_eq!(listen, ["127.0.0.1:1935", "[::]:1936", "[::]:1937"]);
+        assert_eq!(c.rtmp.handshake_timeout, Duration::from_secs(90));
+        assert_eq!(c.rtmp.max_message, Size::mib(1));
+        assert_eq!(c.http.listen, ["[::]:80".parse().unwrap()]);
+        assert_eq!(c.delivery.merge_window, MergeWindow::Fixed(Duration::from_millis(350)));
+        assert_eq!(c.delivery.notsent_lowat.bytes(), 65536);
+        let vhost = c.vhost("any", "live", "demo");
+        assert_eq!(vhost.duplicate, Duplicate::Takeover);
+        assert_eq!(vhost.http_live.wait, Wait::For(Duration::from_secs(5)));
+        assert!(!vhost.http_live.ts && vhost.http_live.flv);
+    }
+
+    #[test]
+    fn vhosts_start_from_default_and_patterns_from_vhosts() {
+        let c = config(
+            "[vhost.\"Cam.Example\"]\ngrace = \"1s\"\n[[vhost.\"Cam.Example\".match]]\nstream = \"live/cam*\"\n\
+             duplicate = \"takeover\"\n[[vhost.\"Cam.Example\".match]]\nstream = \"*\"\ngrace = \"2s\"\n\
+             [vhost.default]\ngrace = \"3s\"\nring_time = \"4s\"\n[vhost.other]\nenabled = false\n\
+             [[vhost.default.match]]\nstream = \"x/*\"\ngrace = \"9s\"\n",
+        );
+        let secs = |vhost, app, stream| c.vhost(vhost, app, stream).grace.as_secs();
+        assert_eq!(secs("cam.example", "live", "cam1"), 1);
+        assert_eq!(c.vhost("CAM.example", "live", "cam1").duplicate, Duplicate::Takeover);
+        assert_eq!(secs("cam.example", "live", "demo"), 2);
+        assert_eq!(c.vhost("cam.example", "live", "demo").ring_time.as_secs(), 4);
+        assert_eq!(secs("unknown", "live", "demo"), 3);
+        assert_eq!(secs("unknown", "x", "demo"), 9);
+        assert_eq!(secs("other", "x", "demo"), 3);
+        assert!(!c.vhost("other", "a", "b").enabled);
+        assert_eq!(c.vhost.names().collect::<Vec<_>>(), ["cam.example", "other"]);
+    }
+
+    #[test]
+    fn every_mistake_says_where_and_what_was_expected() {
+        for (text, expected) in [
+            ("[rtmp]\nlisen = 1", "r.toml:2: rtmp.lisen: unknown key; did you mean \"listen\"?"),
+            (
+                "[play]\nx = 1",
+                "r.toml:1: play: unknown key; expected one of: server, log, tls, rtmp, http, delivery, vhost",
+            ),
+            ("[rmtp]\nx = 1", "r.toml:1: rmtp: unknown key; did you mean \"rtmp\"?"),
+            ("rtmp = 1", "r.toml:1: rtmp: expected a section, found 1"),
+            (
+                "[rtmp]\n\nlisten = \"abc\"",
+                "r.toml:3: rtmp.listen: expected addresses such as [\"[::]:1935\", \"127.0.0.1:1935\"] or a port for all addresses ([] for none), found \"abc\"",
+            ),
+            (
+                "[rtmp]\nlisten = [1935, 70000]",
+                "r.toml:2: rtmp.listen: expected addresses such as [\"[::]:1935\", \"127.0.0.1:1935\"] or a port for all addresses ([] for none), found [1935, 70000]",
+            ),
+            ("[rtmp]\nenabled = \"on\"", "r.toml:2: rtmp.enabled: expected true or false, found \"on\""),
+            ("[rtmp]\nchunk_size = 127", "r.toml:2: rtmp.chunk_size: expected 128 to 65536, found 127"),
+            ("[rtmp]\nchunk_size = -1", "r.toml:2: rtmp.chunk_size: expected a number, found -1"),
+            ("[rtmp]\nchunk_size = 1.5", "r.toml:2: rtmp.chunk_size: expected a number, found 1.5"),
+            (
+                "[rtmp]\nhandshake_timeout = 10",
+                "r.toml:2: rtmp.handshake_timeout: expected a duration such as \"10s\", \"350ms\" or \"5m\", found 10",
+            ),
+            (
+                "[rtmp]\nhandshake_timeout = \"10m\"",
+                "r.toml:2: rtmp.handshake_timeout: expected \"1s\" to \"5m\", found \"10m\"",
+            ),
+            (
+                "[rtmp]\nmax_message = \"16MB\"",
+                "r.toml:2: rtmp.max_message: expected a size such as \"64KiB\" or \"16MiB\", or a number of bytes, found \"16MB\"",
+            ),
+            (
+                "[delivery]\nmerge_window = \"fast\"",
+                "r.toml:2: delivery.merge_window: expected \"auto\" or a duration such as \"0s\" or \"350ms\", found \"fast\"",
+            ),
+            (
+                "[delivery]\nmerge_window = \"5s\"",
+                "r.toml:2: delivery.merge_window: expected \"auto\" to \"2s\", found \"5s\"",
+            ),
+            (
+                "[log]\nlevel = \"loud\"",
+                "r.toml:2: log.level: expected \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\", found \"loud\"",
+            ),
+            (
+                "[vhost.default]\nduplicate = true",
+                "r.toml:2: vhost.default.duplicate: expected \"refuse\" or \"takeover\", found true",
+            ),
+            (
+                "[vhost.\"a.b\".play]\nwait = 3",
+                "r.toml:2: vhost.\"a.b\".play.wait: expected \"no\", \"forever\" or a duration such as \"10s\", found 3",
+            ),
+            (
+                "[vhost]\ngrace = \"1s\"",
+                "r.toml:2: vhost.grace: expected a section such as [vhost.default], found \"1s\"",
+            ),
+            (
+                "[[vhost.default.match]]\ngrace = \"1s\"",
+                "r.toml:1: vhost.default.match[1]: expected stream = \"live/cam*\", the streams this is for",
+            ),
+            (
+                "[vhost.default]\nmatch = 1",
+                "r.toml:2: vhost.default.match: expected [[vhost.default.match]] with stream = \"live/cam*\", found 1",
+            ),
+            (
+                "[tls]\ncert = \"a.pem\"",
+                "r.toml:2: tls.cert: expected tls.key beside it: the certificate's private key",
+            ),
+            (
+                "[tls]\nkey = \"a.pem\"",
+                "r.toml:2: tls.key: expected tls.cert beside it: the key's certificate",
+            ),
+            (
+                "[http]\ntls_listen = 443",
+                "r.toml:2: http.tls_listen: expected tls.cert and tls.key to be set, too",
+            ),
+            ("[http]\nlisten = 1935", "r.toml:2: http.listen: [::]:1935 is in rtmp.listen, too"),
+            (
+                "[rtmp]\nlisten = \n",
+                "r.toml:2: not TOML: string values must be quoted, expected literal string",
+            ),
+            ("[rtmp]\n[rtmp]", "r.toml:2: not TOML: duplicate key"),
+        ] {
+            assert_eq!(wrong(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once_by_line() {
+        let text = wrong("[rtmp]\nenabled = 1\n[log]\nlevel = 2\n[http]\nx = 3");
+        let lines: Vec<&str> = text.lines().map(|line| line.split(": ").nth(1).unwrap()).collect();
+        assert_eq!(lines, ["rtmp.enabled", "log.level", "http.x"]);
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let c = with_env(
+            "[rtmp]\nlisten = 1\n[vhost.\"cam.example\"]\ngrace = \"1s\"",
+            &[
+                ("RILLBOX_RTMP_LISTEN", "127.0.0.1:5 [::1]:6"),
+                ("RILLBOX_RTMP_CHUNK_SIZE", "4096"),
+                ("RILLBOX_HTTP_ENABLED", "off"),
+                ("RILLBOX_VHOST__DEFAULT__HTTP_LIVE__WAIT", "7s"),
+                ("RILLBOX_VHOST__CAM_EXAMPLE__GRACE", "8s"),
+                ("RILLBOX_CONFIG", "ignored"),
+                ("HOME", "/"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(c.warnings, []);
+        let c = c.config;
+        assert_eq!(c.rtmp.listen, ["127.0.0.1:5".parse().unwrap(), "[::1]:6".parse().unwrap()]);
+        assert_eq!(c.rtmp.chunk_size, 4096);
+        assert!(!c.http.enabled);
+        assert_eq!(c.vhost("cam.example", "a", "b").grace.as_secs(), 8);
+        assert_eq!(c.vhost("cam.example", "a", "b").http_live.wait, Wait::For(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn the_environments_mistakes() {
+        let error = with_env("", &[("RILLBOX_RTMP_CHUNK_SIZE", "many")]).unwrap_err().to_string();
+        assert_eq!(error, "RILLBOX_RTMP_CHUNK_SIZE: rtmp.chunk_size: expected a number, found \"many\"");
+        let loaded = with_env("", &[("RILLBOX_RTMP_LISEN", "1"), ("RILLBOX_SERVICE_HOST", "x")]).unwrap();
+        let texts: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "RILLBOX_RTMP_LISEN: no key has this name, ignored; did you mean RILLBOX_RTMP_LISTEN?",
+                "RILLBOX_SERVICE_HOST: no key has this name, ignored",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reload_takes_what_it_can() {
+        let mut running = config("");
+        let newer =
+            config("[log]\nlevel = \"debug\"\n[rtmp]\nlisten = 1936\n[vhost.default]\ngrace = \"1s\"");
+        let changes = running.adopt(&newer);
+        assert_eq!(changes.applied, ["log.level = \"debug\"", "vhost.default.grace = \"1s\""]);
+        assert_eq!(changes.restart, ["rtmp.listen = [\"[::]:1936\"]"]);
+        assert_eq!(running.rtmp.listen, config("").rtmp.listen);
+        assert_eq!(running.vhost("a", "b", "c").grace.as_secs(), 1);
+        assert_eq!(running.adopt(&running.clone()), crate::config::Changes::default());
+        // Back to the defaults: what a vhost's section set is undone.
+        let changes = running.adopt(&config("[log]\nlevel = \"debug\""));
+        assert_eq!(changes.applied, ["vhost.default.grace = \"10s\""]);
+    }
+
+    #[test]
+    fn files_that_cannot_be_read() {
+        let error = load(Some(Path::new("/nowhere/r.toml")), []).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "cannot read configuration file /nowhere/r.toml: No such file or directory (os error 2)"
+        );
+        let error = load(Some(Path::new("/dev/zero")), []).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read configuration file /dev/zero: it is longer"), "{error}");
+    }
+}

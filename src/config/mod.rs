@@ -1,0 +1,250 @@
+//! Configuration: plain structs with defaults, each key declared once.
+//!
+//! [`Config`] is what the rooms read, each its own section. Values come from the defaults, a TOML file, and
+//! the environment, in that order. [`Config::vhost`] gives what holds for one stream.
+
+mod item;
+mod keys;
+mod load;
+mod value;
+mod vhost;
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use log::LevelFilter;
+
+pub use self::item::Problem;
+pub use self::keys::{Changes, Key, Reload};
+use self::keys::{Node, section};
+pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, load, parse};
+pub use self::value::{Duplicate, LogTarget, MergeWindow, Size, Wait};
+pub use self::vhost::Vhosts;
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn any(port: u16) -> Vec<SocketAddr> {
+    vec![(Ipv6Addr::UNSPECIFIED, port).into()]
+}
+
+section! {
+    /// All of it.
+    pub struct Config {
+        /// The process: threads, limits, start and stop.
+        live server: Server = Server::default();
+        /// The log.
+        live log: Log = Log::default();
+        /// The certificate for RTMPS and HTTPS.
+        live tls: Tls = Tls::default();
+        /// RTMP, for publishers and players.
+        live rtmp: Rtmp = Rtmp::default();
+        /// The HTTP front: live streams and files.
+        live http: Http = Http::default();
+        /// How media reaches RTMP and HTTP readers.
+        live delivery: Delivery = Delivery::default();
+        /// What holds for streams.
+        live vhost: Vhosts = Vhosts::default();
+    }
+}
+
+section! {
+    /// The process: threads, limits, start and stop.
+    pub struct Server {
+        /// Threads that handle handshakes and requests. 0: as many as there are processors.
+        restart workers: u32 = 0, 0..=256;
+        /// Connections of all protocols together. What is beyond is closed at once.
+        live max_connections: u32 = 10_000, 1..=1_000_000;
+        /// Streams at a time. A publisher beyond is refused.
+        live max_streams: u32 = 1000, 1..=1_000_000;
+        /// File that holds the process id while the server runs, and keeps a second one from starting.
+        restart pid_file: Option<PathBuf> = None;
+        /// How long a stop waits for publishers and players to be seen off.
+        live shutdown_timeout: Duration = secs(10), Duration::ZERO..=secs(600);
+        /// After how much silence the system asks whether a TCP peer is still there. "0s": never.
+        live tcp_keepalive: Duration = secs(60), Duration::ZERO..=secs(7200);
+    }
+}
+
+section! {
+    /// The log.
+    pub struct Log {
+        /// The least important lines to write.
+        live level: LevelFilter = LevelFilter::Info;
+        /// Where lines go. A file is opened anew on SIGUSR1.
+        live target: LogTarget = LogTarget::Stderr;
+        /// How often a stream with a publisher or readers gets a line of figures. "0s": never.
+        live stream_interval: Duration = secs(10), Duration::ZERO..=secs(86_400);
+    }
+}
+
+section! {
+    /// The certificate for RTMPS and HTTPS.
+    pub struct Tls {
+        /// Certificate chain, PEM.
+        live cert: Option<PathBuf> = None;
+        /// Its private key, PEM.
+        live key: Option<PathBuf> = None;
+    }
+}
+
+section! {
+    /// RTMP, for publishers and players.
+    pub struct Rtmp {
+        /// Whether RTMP is served.
+        restart enabled: bool = true;
+        /// Where RTMP listens. "[::]" is all addresses, IPv4 too.
+        restart listen: Vec<SocketAddr> = any(1935);
+        /// Where RTMPS listens; needs tls.cert and tls.key.
+        restart tls_listen: Vec<SocketAddr> = Vec::new();
+        /// Chunk size of what is sent, in bytes.
+        live chunk_size: u32 = 60_000, 128..=65_536;
+        /// From accept to the end of the handshake.
+        live handshake_timeout: Duration = secs(10), secs(1)..=secs(300);
+        /// From the handshake to a publisher's first audio or video.
+        live first_packet_timeout: Duration = secs(20), secs(1)..=secs(600);
+        /// A publisher that sends nothing for so long is gone.
+        live publish_timeout: Duration = secs(15), secs(1)..=secs(600);
+        /// The largest message (a video frame, mostly) that is taken.
+        live max_message: Size = Size::mib(16), Size::kib(64)..=Size::mib(64);
+        /// After how many bytes a peer that says nothing about it gets an acknowledgement. 0: never.
+        live in_ack_size: u32 = 0, 0..=0x7FFF_FFFF;
+        /// After how many bytes players are asked to acknowledge.
+        live out_ack_size: u32 = 2_500_000, 4096..=0x7FFF_FFFF;
+    }
+}
+
+section! {
+    /// The HTTP front: live streams and files.
+    pub struct Http {
+        /// Whether HTTP is served.
+        restart enabled: bool = true;
+        /// Where HTTP listens. "[::]" is all addresses, IPv4 too.
+        restart listen: Vec<SocketAddr> = any(8080);
+        /// Where HTTPS listens; needs tls.cert and tls.key.
+        restart tls_listen: Vec<SocketAddr> = Vec::new();
+        /// Directory of files to serve. "": none.
+        live root: Option<PathBuf> = None;
+        /// Whether pages of other sites may read what is served (CORS).
+        live crossdomain: bool = true;
+        /// From accept to the end of a request's head.
+        live header_timeout: Duration = secs(10), secs(1)..=secs(300);
+        /// How long a kept-alive connection may stay without a request.
+        live idle_timeout: Duration = secs(60), secs(1)..=secs(3600);
+        /// The largest request head that is taken.
+        live max_header: Size = Size::kib(16), Size::kib(1)..=Size::mib(1);
+    }
+}
+
+section! {
+    /// How media reaches RTMP and HTTP readers.
+    pub struct Delivery {
+        /// Threads that write to readers. 0: as many as there are processors.
+        restart workers: u32 = 0, 0..=256;
+        /// How long what is new may wait, so that one write carries more: less CPU, more delay.
+        /// "auto": none while few read, up to 350 ms when thousands do.
+        live merge_window: MergeWindow = MergeWindow::Auto,
+            MergeWindow::Auto..=MergeWindow::Fixed(secs(2));
+        /// How much of what is sent to a reader the system may hold back before it says "full".
+        live notsent_lowat: Size = Size::kib(256), Size::kib(16)..=Size::mib(16);
+        /// A reader that takes nothing for so long is gone.
+        live send_timeout: Duration = secs(30), secs(1)..=secs(600);
+    }
+}
+
+section! {
+    /// What holds for the streams of a vhost.
+    pub struct Vhost {
+        /// Whether anyone may publish or play here.
+        live enabled: bool = true;
+        /// How long readers wait for a publisher that went away to come back.
+        live grace: Duration = secs(10), Duration::ZERO..=secs(3600);
+        /// A second publisher of a stream: "refuse" it, or let it take over.
+        live duplicate: Duplicate = Duplicate::Refuse;
+        /// How much of the past a stream keeps, in time: new players start at the newest key frame in it.
+        live ring_time: Duration = secs(5), secs(1)..=secs(60);
+        /// How much of the past a stream keeps, in memory.
+        live ring_bytes: Size = Size::mib(16), Size::kib(256)..=Size::mib(1024);
+        /// A stream with neither publisher nor readers is forgotten after so long.
+        live idle_timeout: Duration = secs(30), secs(1)..=secs(86_400);
+        /// Live streams over HTTP.
+        live http_live: HttpLive = HttpLive::default();
+        /// RTMP players.
+        live play: Play = Play::default();
+    }
+}
+
+section! {
+    /// Live streams over HTTP.
+    pub struct HttpLive {
+        /// Whether streams are served over HTTP.
+        live enabled: bool = true;
+        /// app/stream.flv, by HTTP and WebSocket.
+        live flv: bool = true;
+        /// app/stream.ts
+        live ts: bool = true;
+        /// app/stream.aac
+        live aac: bool = true;
+        /// app/stream.mp3
+        live mp3: bool = true;
+        /// A stream nobody publishes: "no" answers 404, a duration waits for so long.
+        live wait: Wait = Wait::No;
+    }
+}
+
+section! {
+    /// RTMP players.
+    pub struct Play {
+        /// A stream nobody publishes: "no" refuses, a duration or "forever" waits.
+        live wait: Wait = Wait::Forever;
+    }
+}
+
+impl Config {
+    /// What holds for a stream. A vhost without section is `default`.
+    #[must_use]
+    pub fn vhost(&self, vhost: &str, app: &str, stream: &str) -> &Arc<Vhost> {
+        self.vhost.resolve(vhost, app, stream)
+    }
+
+    /// Each key with its value, in the order of `conf/full.toml`.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Key> {
+        let mut keys = Vec::new();
+        self.walk("", &keys::TOP, &mut |key| keys.push(key));
+        keys
+    }
+
+    /// Takes over what may change while running, and says what that was, and what waits for a restart.
+    pub fn adopt(&mut self, newer: &Self) -> Changes {
+        let mut changes = Changes::default();
+        Node::adopt(self, newer, "", &keys::TOP, &mut changes);
+        changes
+    }
+}
+
+/// The configuration in force, shared by all rooms; a reload replaces it.
+#[derive(Debug, Clone, Default)]
+pub struct Shared(Arc<RwLock<Arc<Config>>>);
+
+impl Shared {
+    /// Shares `config`.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(config))))
+    }
+
+    /// The configuration in force now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Config> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts `config` in force.
+    pub fn replace(&self, config: Config) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+}

@@ -1,0 +1,355 @@
+//! What values look like: durations `"10s"`, sizes `"64KiB"`, addresses, choices.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::item::{Item, Kind};
+
+/// A type that a key may have.
+pub(super) trait Value: Clone + PartialEq {
+    /// Completes "expected …".
+    const EXPECTED: &'static str;
+    /// The value, if `item` is one.
+    fn parse(item: &Item) -> Option<Self>;
+    /// The value as TOML.
+    fn text(&self) -> String;
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(u64);
+
+impl Size {
+    /// `n` bytes.
+    #[must_use]
+    pub const fn new(n: u64) -> Self {
+        Self(n)
+    }
+
+    /// `n` times 1024 bytes.
+    #[must_use]
+    pub const fn kib(n: u32) -> Self {
+        Self(n as u64 * 1024)
+    }
+
+    /// `n` times 1024 × 1024 bytes.
+    #[must_use]
+    pub const fn mib(n: u32) -> Self {
+        Self(n as u64 * 1024 * 1024)
+    }
+
+    /// The number of bytes; what doesn't fit into this machine's `usize` becomes its largest.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// How long what is new may wait, so that one write carries more of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MergeWindow {
+    /// Chosen by load: none for few readers, up to 350 ms for thousands.
+    Auto,
+    /// This long, whatever the load.
+    Fixed(Duration),
+}
+
+/// What to do with a reader of a stream that nobody publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Refuse it.
+    No,
+    /// Let it wait this long.
+    For(Duration),
+    /// Let it wait.
+    Forever,
+}
+
+/// What to do with a second publisher of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duplicate {
+    /// The first keeps the stream.
+    Refuse,
+    /// The second gets it.
+    Takeover,
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard error; with priorities when journald reads it.
+    Stderr,
+    /// `/dev/log`.
+    Syslog,
+    /// A file, opened anew on SIGUSR1.
+    File(PathBuf),
+}
+
+impl Value for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn parse(item: &Item) -> Option<Self> {
+        match &item.kind {
+            Kind::Bool(value) => Some(*value),
+            Kind::Env(text) => match text.to_ascii_lowercase().as_str() {
+                "true" | "on" | "yes" | "1" => Some(true),
+                "false" | "off" | "no" | "0" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for u32 {
+    const EXPECTED: &'static str = "a number";
+
+    fn parse(item: &Item) -> Option<Self> {
+        match &item.kind {
+            Kind::Int(value) => Self::try_from(*value).ok(),
+            Kind::Env(text) => text.trim().parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Duration {
+    const EXPECTED: &'static str = "a duration such as \"10s\", \"350ms\" or \"5m\"";
+
+    fn parse(item: &Item) -> Option<Self> {
+        duration(item.word()?)
+    }
+
+    fn text(&self) -> String {
+        const UNITS: [(u128, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+        let ms = self.as_millis();
+        match UNITS.iter().find(|(unit, _)| ms != 0 && ms.is_multiple_of(*unit)) {
+            Some((unit, name)) => format!("\"{}{name}\"", ms / unit),
+            None if ms == 0 => "\"0s\"".to_owned(),
+            None => format!("\"{ms}ms\""),
+        }
+    }
+}
+
+/// Reads "10s", "350ms", "1m30s". Whole numbers with a unit each.
+fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    let mut total = Duration::ZERO;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let (number, after) = split(rest, |c| c.is_ascii_digit())?;
+        let (unit, after) = split(after, |c| c.is_ascii_alphabetic())?;
+        let ms = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" | "min" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        total = total.checked_add(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(ms)?))?;
+        rest = after;
+    }
+    Some(total)
+}
+
+/// The longest front of `text` whose characters are `wanted` (not empty), and what follows.
+fn split(text: &str, wanted: impl Fn(char) -> bool) -> Option<(&str, &str)> {
+    let at = text.find(|c| !wanted(c)).unwrap_or(text.len());
+    if at == 0 { None } else { text.split_at_checked(at) }
+}
+
+impl Value for Size {
+    const EXPECTED: &'static str = "a size such as \"64KiB\" or \"16MiB\", or a number of bytes";
+
+    fn parse(item: &Item) -> Option<Self> {
+        if let Kind::Int(n) = item.kind {
+            return u64::try_from(n).ok().map(Self);
+        }
+        let (number, unit) = split(item.word()?.trim(), |c| c.is_ascii_digit())?;
+        let unit: u64 = match unit.trim_start() {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return None,
+        };
+        number.parse::<u64>().ok()?.checked_mul(unit).map(Self)
+    }
+
+    fn text(&self) -> String {
+        const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        match UNITS.iter().find(|(unit, _)| self.0 != 0 && self.0.is_multiple_of(*unit)) {
+            Some((unit, name)) => format!("\"{}{name}\"", self.0 / unit),
+            None => self.0.to_string(),
+        }
+    }
+}
+
+impl Value for Option<PathBuf> {
+    const EXPECTED: &'static str = "a path (\"\" for none)";
+
+    fn parse(item: &Item) -> Option<Self> {
+        let text = item.word()?;
+        Some((!text.is_empty()).then(|| PathBuf::from(text)))
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Some(path) => quote(&path.to_string_lossy()),
+            None => "\"\"".to_owned(),
+        }
+    }
+}
+
+impl Value for Vec<SocketAddr> {
+    const EXPECTED: &'static str =
+        "addresses such as [\"[::]:1935\", \"127.0.0.1:1935\"] or a port for all addresses ([] for none)";
+
+    fn parse(item: &Item) -> Option<Self> {
+        match &item.kind {
+            Kind::List(items) => items.iter().map(address).collect(),
+            Kind::Env(text) => {
+                text.split([' ', ',']).filter(|word| !word.is_empty()).map(address_text).collect()
+            }
+            _ => Some(vec![address(item)?]),
+        }
+    }
+
+    fn text(&self) -> String {
+        let all: Vec<String> = self.iter().map(|address| format!("\"{address}\"")).collect();
+        format!("[{}]", all.join(", "))
+    }
+}
+
+fn address(item: &Item) -> Option<SocketAddr> {
+    match &item.kind {
+        Kind::Int(port) => Some((Ipv6Addr::UNSPECIFIED, u16::try_from(*port).ok()?).into()),
+        Kind::Text(text) => address_text(text),
+        _ => None,
+    }
+}
+
+/// `[::]:1935`, `10.0.0.1:1935`, `:1935` or `1935`.
+fn address_text(text: &str) -> Option<SocketAddr> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    match port.parse::<u16>() {
+        Ok(port) => Some((Ipv6Addr::UNSPECIFIED, port).into()),
+        Err(_) => text.parse().ok(),
+    }
+}
+
+impl Value for MergeWindow {
+    const EXPECTED: &'static str = "\"auto\" or a duration such as \"0s\" or \"350ms\"";
+
+    fn parse(item: &Item) -> Option<Self> {
+        match item.word()? {
+            "auto" => Some(Self::Auto),
+            text => duration(text).map(Self::Fixed),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Auto => "\"auto\"".to_owned(),
+            Self::Fixed(window) => window.text(),
+        }
+    }
+}
+
+impl Value for Wait {
+    const EXPECTED: &'static str = "\"no\", \"forever\" or a duration such as \"10s\"";
+
+    fn parse(item: &Item) -> Option<Self> {
+        match item.word()? {
+            "no" => Some(Self::No),
+            "forever" => Some(Self::Forever),
+            text => duration(text).map(|wait| if wait.is_zero() { Self::No } else { Self::For(wait) }),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::No => "\"no\"".to_owned(),
+            Self::Forever => "\"forever\"".to_owned(),
+            Self::For(wait) => wait.text(),
+        }
+    }
+}
+
+impl Value for Duplicate {
+    const EXPECTED: &'static str = "\"refuse\" or \"takeover\"";
+
+    fn parse(item: &Item) -> Option<Self> {
+        match item.word()? {
+            "refuse" => Some(Self::Refuse),
+            "takeover" => Some(Self::Takeover),
+            _ => None,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Refuse => "\"refuse\"".to_owned(),
+            Self::Takeover => "\"takeover\"".to_owned(),
+        }
+    }
+}
+
+impl Value for log::LevelFilter {
+    const EXPECTED: &'static str = "\"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
+
+    fn parse(item: &Item) -> Option<Self> {
+        item.word()?.parse().ok()
+    }
+
+    fn text(&self) -> String {
+        format!("\"{}\"", self.as_str().to_ascii_lowercase())
+    }
+}
+
+impl Value for LogTarget {
+    const EXPECTED: &'static str = "\"stderr\", \"syslog\" or a file's path";
+
+    fn parse(item: &Item) -> Option<Self> {
+        match item.word()? {
+            "" => None,
+            "stderr" => Some(Self::Stderr),
+            "syslog" => Some(Self::Syslog),
+            path => Some(Self::File(path.into())),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Stderr => "\"stderr\"".to_owned(),
+            Self::Syslog => "\"syslog\"".to_owned(),
+            Self::File(path) => quote(&path.to_string_lossy()),
+        }
+    }
+}
+
+/// A TOML basic string.
+pub(super) fn quote(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
