@@ -8,7 +8,7 @@
 //! | top | `server`: assembly, listeners, signals, limits |
 //! | protocols | `rtmp` `http_live`: one protocol, one folder, one feature |
 //! | shared | `hub`: live streams by name, fan-out · [`net`]: sockets and the HTTP front |
-//! | containers | `format`: bytes to frames and back, no I/O, no clock |
+//! | containers | [`format`]: bytes to frames and back, no I/O, no clock |
 //! | ground | [`media`]: [`Frame`](media::Frame), [`Track`](media::Track), codecs |
 //! | cellar | [`config`]: plain structs with defaults, anyone reads its own section · [`id`]: session ids |
 //!
@@ -16,6 +16,7 @@
 //! a feed (the serialised form, made once) → its readers, each only a cursor.
 
 pub mod config;
+pub mod format;
 pub mod id;
 pub mod media;
 pub mod net;

@@ -1,0 +1,9 @@
+//! Containers and packets: bytes to [`media`](crate::media) frames and back.
+//!
+//! Pure functions and small machines: no I/O, no clock, and nothing of the rooms above (hub, protocols).
+//!
+//! | format | what it is | who uses it |
+//! |---|---|---|
+//! | [`amf`] | Action Message Format 0 and 3: RTMP commands, FLV script data | rtmp, flv |
+
+pub mod amf;
