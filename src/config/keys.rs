@@ -21,6 +21,14 @@ pub struct Key {
     pub reload: Reload,
 }
 
+/// What a walk comes by.
+pub(super) enum Entry {
+    /// A section with its words; its keys follow.
+    Section(String, &'static [&'static str]),
+    /// A key.
+    Key(Key),
+}
+
 /// What a reload (SIGHUP) does with a changed key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reload {
@@ -54,8 +62,8 @@ pub struct Changes {
 pub(super) trait Node {
     /// Takes over what `item` sets; what it doesn't set stays. What is wrong is noted and left as it was.
     fn read(&mut self, item: &Item, path: &str, problems: &mut Problems);
-    /// Visits each key.
-    fn walk(&self, path: &str, about: &About, visit: &mut dyn FnMut(Key));
+    /// Visits each section and key.
+    fn walk(&self, path: &str, about: &About, visit: &mut dyn FnMut(Entry));
     /// Takes over what may change while running.
     fn adopt(&mut self, newer: &Self, path: &str, about: &About, changes: &mut Changes);
 }
@@ -68,15 +76,15 @@ impl<T: Value> Node for T {
         }
     }
 
-    fn walk(&self, path: &str, about: &About, visit: &mut dyn FnMut(Key)) {
-        visit(Key {
+    fn walk(&self, path: &str, about: &About, visit: &mut dyn FnMut(Entry)) {
+        visit(Entry::Key(Key {
             path: path.to_owned(),
             expected: T::EXPECTED,
             value: self.text(),
             range: about.range.clone(),
             doc: about.doc,
             reload: about.reload,
-        });
+        }));
     }
 
     fn adopt(&mut self, newer: &Self, path: &str, about: &About, changes: &mut Changes) {
@@ -192,10 +200,13 @@ macro_rules! section {
             fn walk(
                 &self,
                 path: &str,
-                _: &$crate::config::keys::About,
-                visit: &mut dyn FnMut($crate::config::keys::Key),
+                about: &$crate::config::keys::About,
+                visit: &mut dyn FnMut($crate::config::keys::Entry),
             ) {
                 use $crate::config::keys;
+                if !path.is_empty() {
+                    visit(keys::Entry::Section(path.to_owned(), about.doc));
+                }
                 $( self.$key.walk(&keys::join(path, stringify!($key)), &keys::About {
                     doc: &[$($doc),+],
                     range: None $( .or(Some(keys::ends(&$range))) )?,

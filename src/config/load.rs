@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::item::{Item, Kind, Place, Problem, Problems, closest};
-use super::keys::{Node, TOP};
+use super::keys::{Entry, Node, TOP};
 use super::{Config, Vhost};
 
 /// No configuration is this long; a path that names something else shall not fill the memory.
@@ -178,7 +178,11 @@ fn variables(root: &Item) -> Vec<(String, Vec<String>)> {
         }
     }
     let mut keys = Vec::new();
-    Vhost::default().walk("", &TOP, &mut |key| keys.push(key.path));
+    Vhost::default().walk("", &TOP, &mut |entry| {
+        if let Entry::Key(key) = entry {
+            keys.push(key.path);
+        }
+    });
     let mut vhosts = vec!["default"];
     if let Some(Item { kind: Kind::Table(entries), .. }) = root.find(&["vhost"]) {
         vhosts.extend(entries.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "default"));
@@ -193,14 +197,22 @@ fn variables(root: &Item) -> Vec<(String, Vec<String>)> {
 }
 
 /// The environment variable of a key outside `vhost`, e.g. `RILLBOX_RTMP_LISTEN` for `rtmp.listen`.
-pub(super) fn variable(path: &str) -> String {
+fn variable(path: &str) -> String {
     format!("{PREFIX}{}", shout(path))
 }
 
 /// The same within a vhost, e.g. `RILLBOX_VHOST__DEFAULT__HTTP_LIVE__WAIT`. What is neither letter nor digit
 /// in the vhost's name becomes `_`.
-pub(super) fn vhost_variable(vhost: &str, key: &str) -> String {
+fn vhost_variable(vhost: &str, key: &str) -> String {
     format!("{PREFIX}VHOST__{}__{}", shout(vhost), shout(&key.replace('.', "__")))
+}
+
+/// The environment variable of the key at `path`, which is in `vhost.default` or in no vhost.
+pub(super) fn variable_of(path: &str) -> String {
+    match path.strip_prefix("vhost.default.") {
+        Some(key) => vhost_variable("default", key),
+        None => variable(path),
+    }
 }
 
 fn shout(text: &str) -> String {

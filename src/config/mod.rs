@@ -6,6 +6,7 @@
 mod item;
 mod keys;
 mod load;
+mod reference;
 mod value;
 mod vhost;
 
@@ -18,8 +19,9 @@ use log::LevelFilter;
 
 pub use self::item::Problem;
 pub use self::keys::{Changes, Key, Reload};
-use self::keys::{Node, section};
+use self::keys::{Entry, Node, section};
 pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, load, parse};
+pub use self::reference::reference;
 pub use self::value::{Duplicate, LogTarget, MergeWindow, Size, Wait};
 pub use self::vhost::Vhosts;
 
@@ -214,7 +216,11 @@ impl Config {
     #[must_use]
     pub fn keys(&self) -> Vec<Key> {
         let mut keys = Vec::new();
-        self.walk("", &keys::TOP, &mut |key| keys.push(key));
+        self.walk("", &keys::TOP, &mut |entry| {
+            if let Entry::Key(key) = entry {
+                keys.push(key);
+            }
+        });
         keys
     }
 

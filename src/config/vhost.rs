@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Vhost;
 use super::item::{Item, Kind, Problems};
-use super::keys::{About, Changes, Key, Node, join};
+use super::keys::{About, Changes, Entry, Node, join};
 
 /// The section that unknown vhosts and all other sections start from.
 const DEFAULT: &str = "default";
@@ -68,7 +68,7 @@ impl Rules {
         }
     }
 
-    fn walk(&self, path: &str, about: &About, visit: &mut dyn FnMut(Key)) {
+    fn walk(&self, path: &str, about: &About, visit: &mut dyn FnMut(Entry)) {
         self.all.walk(path, about, visit);
         for (pattern, vhost) in &self.matches {
             vhost.walk(&format!("{path}.match[{pattern:?}]"), about, visit);
@@ -102,7 +102,7 @@ impl Node for Vhosts {
         }
     }
 
-    fn walk(&self, path: &str, about: &About, visit: &mut dyn FnMut(Key)) {
+    fn walk(&self, path: &str, about: &About, visit: &mut dyn FnMut(Entry)) {
         self.default.walk(&join(path, DEFAULT), about, visit);
         for (name, rules) in &self.named {
             rules.walk(&join(path, name), about, visit);
@@ -115,7 +115,11 @@ impl Node for Vhosts {
         }
         let list = |vhosts: &Self| {
             let mut keys = Vec::new();
-            vhosts.walk(path, about, &mut |key| keys.push(format!("{} = {}", key.path, key.value)));
+            vhosts.walk(path, about, &mut |entry| {
+                if let Entry::Key(key) = entry {
+                    keys.push(format!("{} = {}", key.path, key.value));
+                }
+            });
             keys
         };
         let (old, new) = (list(self), list(newer));
