@@ -20,3 +20,5 @@ pub mod format;
 pub mod id;
 pub mod media;
 pub mod net;
+#[cfg(feature = "rtmp")]
+pub mod rtmp;

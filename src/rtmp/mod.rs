@@ -1,0 +1,45 @@
+//! RTMP: encoders publish, players play, over TCP (`rtmp://`, port 1935) or TLS (`rtmps://`).
+//!
+//! Specifications: *Adobe RTMP 1.0* (2012), *Enhanced RTMP v1 and v2* (Veovera), the digest handshake as
+//! Flash Player 9 and later speak it (written down nowhere by Adobe).
+//!
+//! - **URLs**: `rtmp://host[:port]/app/stream[?vhost=v&k=v]` and the older forms of [`url`].
+//! - **Config**: `[rtmp]`: `listen`, `tls_listen`, `chunk_size`, `handshake_timeout`, `first_packet_timeout`,
+//!   `publish_timeout`, `max_message`, `in_ack_size`, `out_ack_size`.
+//! - **Limits**, so that a peer can't make us grow: messages of `max_message` bytes, twice that for all
+//!   unfinished ones of a session, [`chunk::MAX_CHUNK_STREAMS`] chunk streams, [`url::MAX_URL`] bytes of a
+//!   URL; times for the handshake, for the first packet, and for a publisher that falls silent.
+//! - **Not done**: RTMPE and RTMPT (HTTP tunnel), shared objects, recorded streams (`play` with a start,
+//!   `seek`, `play2`), more than one stream on a connection.
+//!
+//! From the wire up: [`handshake`], [`chunk`].
+
+pub mod chunk;
+pub mod handshake;
+pub mod url;
+
+/// Why an RTMP session ended badly.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RtmpError {
+    /// The chunk stream can't be read.
+    #[error("RTMP chunks: the peer {0}")]
+    Chunk(&'static str),
+    /// The peer does not speak RTMP as we do.
+    #[error("RTMP handshake: {0}")]
+    Handshake(&'static str),
+    /// A message is longer than allowed.
+    #[error("RTMP message of {len} bytes: at most {max} are taken (rtmp.max_message)")]
+    TooLong {
+        /// Its length.
+        len: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Unfinished messages declare more than allowed.
+    #[error("RTMP: unfinished messages of {declared} bytes at once, more than twice rtmp.max_message")]
+    TooMuch {
+        /// What they declare together.
+        declared: usize,
+    },
+}
