@@ -15,11 +15,25 @@
 //! | G.711 | samples, 8 kHz mono unless the facts say otherwise | empty |
 //! | KLV, other data | opaque | empty |
 
+//!
+//! The codecs' own modules read and build the configs and what of the payloads a server must know;
+//! [`nal`] brings H.264 and H.265 into their form. [`Track::with_config`], [`Track::update_sets`],
+//! [`Track::learn`], [`is_key`] and [`is_b_frame`] are the way in for protocols.
+
+pub mod aac;
+mod bits;
 mod codec;
+mod facts;
 mod frame;
+pub mod h264;
+pub mod h265;
+pub mod nal;
+#[cfg(test)]
+mod test;
 mod track;
 
 pub use codec::{Codec, Kind};
+pub use facts::{MAX_CONFIG, is_b_frame, is_key, length_size};
 pub use frame::{Flags, Frame};
 pub use track::{Direction, Facts, Meta, MetaValue, Track, TrackId, rescale};
 
