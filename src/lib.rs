@@ -7,7 +7,7 @@
 //! |---|---|
 //! | top | `server`: assembly, listeners, signals, limits |
 //! | protocols | `rtmp` `http_live`: one protocol, one folder, one feature |
-//! | shared | `hub`: live streams by name, fan-out · [`net`]: sockets and the HTTP front |
+//! | shared | [`hub`]: live streams by name, fan-out · [`net`]: sockets and the HTTP front |
 //! | containers | [`format`]: bytes to frames and back, no I/O, no clock |
 //! | ground | [`media`]: [`Frame`](media::Frame), [`Track`](media::Track), codecs |
 //! | cellar | [`config`]: plain structs with defaults, anyone reads its own section · [`id`]: session ids |
@@ -17,6 +17,7 @@
 
 pub mod config;
 pub mod format;
+pub mod hub;
 pub mod id;
 pub mod media;
 pub mod net;

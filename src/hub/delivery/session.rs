@@ -1,0 +1,278 @@
+//! A delivered reader: its socket and its place.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+use portable_atomic::Ordering;
+
+use super::{Control, Flow};
+use crate::hub::entry::Entry;
+use crate::hub::feed::JoinPoint;
+use crate::hub::ring::Ring;
+use crate::hub::subscription::Reader;
+
+/// I/O vectors of one `writev`.
+const VECTORS: usize = 64;
+/// A player has no reason to send more than this at once.
+const MAX_INPUT: usize = 64 * 1024;
+/// Replies that wait to be sent; more means that the peer asks without reading.
+const MAX_REPLIES: usize = 32;
+
+pub(super) struct Session {
+    pub(super) socket: TcpStream,
+    pub(super) reader: Reader,
+    pub(super) outlet: usize,
+    /// Place in its outlet's list.
+    pub(super) place: usize,
+    /// Give up waiting for a publisher then.
+    pub(super) wait_until: Option<Instant>,
+    control: Box<dyn Control>,
+    /// What goes out before the ring: heads, replies, and the rest of an entry that was sent in part.
+    queue: VecDeque<Arc<Entry>>,
+    /// Bytes of the queue's first entry that are sent.
+    offset: usize,
+    /// The ring entry that comes next; `None` until there is a place to start.
+    next: Option<u64>,
+    started: bool,
+    pub(super) blocked: bool,
+    paused: bool,
+    /// Close when the queue is empty.
+    pub(super) ending: Option<&'static str>,
+    /// When the peer last took something.
+    pub(super) progress: Instant,
+}
+
+impl Session {
+    pub(super) fn new(
+        socket: TcpStream,
+        reader: Reader,
+        outlet: usize,
+        wait_until: Option<Instant>,
+        control: Box<dyn Control>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            socket,
+            reader,
+            outlet,
+            place: 0,
+            wait_until,
+            control,
+            queue: VecDeque::new(),
+            offset: 0,
+            next: None,
+            started: false,
+            blocked: false,
+            paused: false,
+            ending: None,
+            progress: now,
+        }
+    }
+
+    pub(super) fn push(&mut self, entry: Arc<Entry>) {
+        if entry.len() > 0 {
+            self.queue.push_back(entry);
+        }
+    }
+
+    /// Whether it looks for a place to start.
+    pub(super) fn waits(&self) -> bool {
+        self.next.is_none() && !self.paused && self.ending.is_none()
+    }
+
+    pub(super) fn has_started(&self) -> bool {
+        self.started
+    }
+
+    /// Whether it has something to send that the peer doesn't take.
+    pub(super) fn stuck(&self) -> bool {
+        self.blocked
+    }
+
+    /// Whether all it lacks is what comes from ring entry `end` on.
+    pub(super) fn is_at(&self, end: u64) -> bool {
+        !self.blocked && !self.paused && self.queue.is_empty() && self.next == Some(end)
+    }
+
+    pub(super) fn join(&mut self, point: &JoinPoint) {
+        if !std::mem::replace(&mut self.started, true) {
+            self.push(point.start.clone());
+        }
+        self.push(point.config.clone());
+        self.next = Some(point.number);
+    }
+
+    pub(super) fn lags(&self, ring: &Ring<Arc<Entry>>) -> bool {
+        self.next.is_some_and(|next| next < ring.first())
+    }
+
+    /// Nothing comes after what is in the ring: queues that and the trailer.
+    pub(super) fn end_of_stream(&mut self, ring: &Ring<Arc<Entry>>, end: &Arc<Entry>) {
+        if self.ending.is_some() {
+            return;
+        }
+        if let Some(next) = self.next.take() {
+            for entry in ring.since(next) {
+                self.push(entry.clone());
+            }
+        }
+        if self.started {
+            self.push(end.clone());
+        }
+        self.ending = Some("the stream ended");
+    }
+
+    /// If it has fallen out of the ring: counts that, and makes it look for a new place.
+    pub(super) fn note_lag(&mut self, ring: &Ring<Arc<Entry>>) {
+        if let Some(next) = self.next.filter(|next| *next < ring.first()) {
+            self.reader.add_lag(ring.first() - next);
+            self.next = None;
+        }
+    }
+
+    /// Writes `batch`, the bytes of the ring from where this session stands to its end.
+    pub(super) fn write_batch(
+        &mut self,
+        batch: &[u8],
+        ring: &Ring<Arc<Entry>>,
+        now: Instant,
+    ) -> io::Result<usize> {
+        let n = match (&self.socket).write(batch) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => n,
+            Err(e) if retry(&e) => 0,
+            Err(e) => return Err(e),
+        };
+        if n == batch.len() {
+            self.next = Some(ring.end());
+        } else {
+            self.blocked = true;
+            self.advance(n, ring);
+        }
+        self.took(n, now);
+        Ok(n)
+    }
+
+    /// Writes what there is, until all is written or the socket is full. How many bytes that was.
+    pub(super) fn pump(&mut self, ring: &Ring<Arc<Entry>>, now: Instant) -> io::Result<usize> {
+        let mut total = 0;
+        while !self.blocked {
+            let (n, asked) = {
+                let mut vectors = heapless::Vec::<IoSlice<'_>, VECTORS>::new();
+                let mut skip = self.offset;
+                let ahead = self.next.filter(|_| !self.paused && self.ending.is_none());
+                let ahead = ahead.into_iter().flat_map(|next| ring.since(next));
+                'fill: for entry in self.queue.iter().chain(ahead) {
+                    for part in entry.parts() {
+                        let rest = part.get(skip..).unwrap_or_default();
+                        skip = skip.saturating_sub(part.len());
+                        if !rest.is_empty() && vectors.push(IoSlice::new(rest)).is_err() {
+                            break 'fill;
+                        }
+                    }
+                }
+                let asked: usize = vectors.iter().map(|v| v.len()).sum();
+                if asked == 0 {
+                    break;
+                }
+                match (&self.socket).write_vectored(&vectors) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(n) => (n, asked),
+                    Err(e) if retry(&e) => (0, asked),
+                    Err(e) => return Err(e),
+                }
+            };
+            // A short write means that the socket is full: the next "writable" event is certain.
+            self.blocked = n < asked;
+            self.advance(n, ring);
+            self.took(n, now);
+            total += n;
+        }
+        Ok(total)
+    }
+
+    /// `n` more bytes are sent.
+    fn advance(&mut self, mut n: usize, ring: &Ring<Arc<Entry>>) {
+        while let Some(entry) = self.queue.front() {
+            let left = entry.len() - self.offset;
+            if n < left {
+                self.offset += n;
+                return;
+            }
+            n -= left;
+            self.offset = 0;
+            self.queue.pop_front();
+        }
+        let Some(next) = &mut self.next else { return };
+        for entry in ring.since(*next) {
+            if n < entry.len() {
+                if n > 0 {
+                    // It must end what it began, even when the ring has moved on.
+                    *next += 1;
+                    self.offset = n;
+                    self.queue.push_back(entry.clone());
+                }
+                return;
+            }
+            n -= entry.len();
+            *next += 1;
+        }
+    }
+
+    fn took(&mut self, n: usize, now: Instant) {
+        if n > 0 {
+            self.progress = now;
+            self.reader.sent.fetch_add(n as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads all that the peer has sent. `Err` is the reason to close.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<(), &'static str> {
+        let mut total = 0;
+        let mut reply = Vec::new();
+        loop {
+            let n = match (&self.socket).read(buffer) {
+                Ok(0) => return Err("the player left"),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Err("the player's connection broke"),
+            };
+            total += n;
+            if total > MAX_INPUT {
+                return Err("the player sends what a player has no reason to send");
+            }
+            let flow = self.control.input(buffer.get(..n).unwrap_or_default(), &mut reply);
+            if !reply.is_empty() {
+                if self.queue.len() >= MAX_REPLIES {
+                    return Err("the player asks without reading the answers");
+                }
+                self.push(Arc::new(Entry::of(std::mem::take(&mut reply).into())));
+            }
+            match flow {
+                Flow::Go => {}
+                Flow::Pause => self.paused = true,
+                Flow::Resume => {
+                    if std::mem::take(&mut self.paused) {
+                        self.next = None;
+                    }
+                }
+                Flow::End(why) => {
+                    self.ending = Some(why);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+fn retry(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

@@ -1,0 +1,305 @@
+//! Live streams by name: the one place where publishers and readers meet.
+//!
+//! A protocol asks [`Hub::publish`] for a [`Publisher`] and feeds it [`Frame`](crate::media::Frame)s, or asks
+//! [`Hub::subscribe`] for a [`Subscription`] with a [`Package`] that serialises frames. Who may publish,
+//! how long a stream outlives its publisher, what a slow reader loses and all counting are decided here.
+//!
+//! - A **stream** outlives its publishers. Each publisher is an *epoch*; when the next one comes within the
+//!   grace period (`vhost.*.grace`) readers stay, and times go on ([`timeline`]).
+//! - A stream keeps what it last carried in a **ring**, bounded by bytes and time. The newest key frame in it
+//!   is where new readers start, so the ring is the GOP cache too.
+//! - A **feed** is a stream in one serialised form, made once for all readers of one [`FeedKey`] when the first
+//!   comes, dropped with the last. A reader is a cursor into it. One that falls out of the ring skips to the
+//!   newest key frame and is counted, so a stalled reader costs its socket and at most one frame.
+//! - **Delivery workers** ([`delivery`]) write feeds to plain sockets, one `mio` loop a core. Other readers (TLS)
+//!   pull with [`Subscription::next`].
+//!
+//! Locks: a stream's, then a feed's, then a worker's inbox; never the other way, none held across I/O.
+
+mod client;
+mod delivery;
+mod entry;
+mod feed;
+mod name;
+mod ring;
+mod stats;
+mod stream;
+mod subscription;
+#[cfg(test)]
+mod tests;
+mod timeline;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+pub use self::client::{Client, ClientKind};
+use self::delivery::Delivery;
+pub use self::delivery::{Control, Flow};
+pub use self::entry::Parts;
+pub use self::feed::{FeedKey, Join, Package, StreamInfo};
+pub use self::name::{DEFAULT_VHOST, NameError, StreamName};
+pub use self::stats::StreamStats;
+use self::stream::{EndSignal, Stream};
+pub use self::subscription::{SubscribeOptions, Subscription};
+use crate::config::{self, Wait};
+use crate::id::SessionId;
+use crate::media::{Frame, Meta, Track};
+
+/// The most tracks of a stream; more are ignored. A power of two.
+pub const MAX_TRACKS: usize = 16;
+
+/// Why the hub refuses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// Someone else publishes this stream.
+    #[error(
+        "{name} is being published by session {id} from {peer}; stop that one, or set duplicate = \"takeover\""
+    )]
+    Busy {
+        /// The stream.
+        name: StreamName,
+        /// Its publisher.
+        id: SessionId,
+        /// Where that one is.
+        peer: SocketAddr,
+    },
+    /// The vhost is switched off.
+    #[error("vhost {0} is switched off (enabled = false)")]
+    Disabled(String),
+    /// Nobody publishes this stream.
+    #[error("nobody publishes {0}")]
+    NotLive(StreamName),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+    /// There are as many streams as may be.
+    #[error("there are {0} streams, which is the most (server.max_streams)")]
+    TooManyStreams(usize),
+}
+
+/// Why a publisher may not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Ended {
+    /// An operator ended it.
+    #[error("ended by an operator")]
+    Kicked,
+    /// Another publisher took the stream over.
+    #[error("another publisher took the stream over")]
+    Replaced,
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// All live streams. A clone is another handle to the same hub.
+#[derive(Clone)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: config::Shared,
+    streams: RwLock<HashMap<StreamName, Arc<Stream>>>,
+    delivery: Delivery,
+    numbers: portable_atomic::AtomicU64,
+    stopping: AtomicBool,
+}
+
+impl Hub {
+    /// An empty hub. It starts no thread before the first reader is delivered to.
+    #[must_use]
+    pub fn new(config: config::Shared) -> Self {
+        let delivery = Delivery::new(config.clone());
+        let inner = Inner {
+            config,
+            streams: RwLock::default(),
+            delivery,
+            numbers: portable_atomic::AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The name of a stream as a URL gives it: a vhost that isn't configured is the default one, so that a
+    /// stream published to one address of the box is found at another.
+    pub fn name(&self, vhost: &str, app: &str, stream: &str) -> Result<StreamName, NameError> {
+        let config = self.inner.config.current();
+        let known = config.vhost.names().find(|name| name.eq_ignore_ascii_case(vhost));
+        StreamName::new(known.unwrap_or(DEFAULT_VHOST), app, stream)
+    }
+
+    /// Starts publishing `name`.
+    pub fn publish(&self, name: &StreamName, client: Client, now: Instant) -> Result<Publisher, HubError> {
+        let (stream, config) = self.stream(name, now, true)?;
+        let (id, kind) = (client.id, client.kind);
+        let begun = stream.begin(client, config, now);
+        stream.counters.readers.fetch_sub(1, portable_atomic::Ordering::AcqRel);
+        let (signal, replaced) = begun?;
+        if let Some(old) = replaced {
+            log::info!(session:% = id; "took {name} over from session {} of {}", old.id, old.peer);
+        }
+        Ok(Publisher { stream, signal, kind })
+    }
+
+    /// Starts reading `name` in the form that `options.key` names and `package` makes.
+    pub fn subscribe(
+        &self,
+        name: &StreamName,
+        client: Client,
+        options: SubscribeOptions,
+        package: impl FnOnce() -> Box<dyn Package>,
+        now: Instant,
+    ) -> Result<Subscription, HubError> {
+        let (stream, _) = self.stream(name, now, options.wait != Wait::No)?;
+        // Counts itself out again when dropped.
+        let reader = subscription::Reader::new(stream.clone(), client, now);
+        if options.wait == Wait::No && !stream.is_live() {
+            return Err(HubError::NotLive(name.clone()));
+        }
+        let until = match options.wait {
+            Wait::For(wait) if !stream.is_live() => Some(now + wait),
+            _ => None,
+        };
+        let feed = stream.feed(options.key, package);
+        Ok(Subscription::new(feed, reader, until, self.clone()))
+    }
+
+    /// Whether someone publishes `name`, or did within the grace period.
+    #[must_use]
+    pub fn is_live(&self, name: &StreamName) -> bool {
+        let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
+        streams.get(name).is_some_and(|s| s.is_live())
+    }
+
+    /// What all streams are and have done, by name.
+    #[must_use]
+    pub fn stats(&self, now: Instant) -> Vec<StreamStats> {
+        let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = streams.values().map(|s| s.stats(now)).collect();
+        drop(streams);
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Takes readings and forgets what nobody needs. Call it once a second.
+    pub fn tick(&self, now: Instant) {
+        let mut streams = self.inner.streams.write().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|_, stream| !stream.tick(now));
+    }
+
+    /// Applies a configuration that was replaced in [`config::Shared`] to the streams that are there.
+    pub fn reload(&self) {
+        let config = self.inner.config.current();
+        let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
+        for (name, stream) in streams.iter() {
+            stream.set_config(config.vhost(&name.vhost, &name.app, &name.stream).clone());
+        }
+    }
+
+    /// Ends all publishers and readers, each as its protocol does; from now on none is admitted.
+    pub fn stop(&self) {
+        self.inner.stopping.store(true, Ordering::SeqCst);
+        let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
+        for stream in streams.values() {
+            stream.stop(Ended::Stopping);
+        }
+    }
+
+    /// How many readers and publishers there are.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
+        let count = |s: &Arc<Stream>| -> u32 {
+            s.counters.clients.iter().map(|n| n.load(portable_atomic::Ordering::Relaxed)).sum()
+        };
+        streams.values().map(count).sum::<u32>() as usize
+    }
+
+    /// The stream of a name, with its reader count raised by one so that it is not forgotten meanwhile.
+    fn stream(
+        &self,
+        name: &StreamName,
+        now: Instant,
+        create: bool,
+    ) -> Result<(Arc<Stream>, Arc<config::Vhost>), HubError> {
+        if self.inner.stopping.load(Ordering::SeqCst) {
+            return Err(HubError::Stopping);
+        }
+        let config = self.inner.config.current();
+        let vhost = config.vhost(&name.vhost, &name.app, &name.stream).clone();
+        if !vhost.enabled {
+            return Err(HubError::Disabled(name.vhost.clone()));
+        }
+        let hold = |stream: &Arc<Stream>| {
+            stream.counters.readers.fetch_add(1, portable_atomic::Ordering::AcqRel);
+            stream.clone()
+        };
+        {
+            let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(stream) = streams.get(name) {
+                return Ok((hold(stream), vhost));
+            }
+        }
+        if !create {
+            return Err(HubError::NotLive(name.clone()));
+        }
+        let mut streams = self.inner.streams.write().unwrap_or_else(PoisonError::into_inner);
+        let most = config.server.max_streams as usize;
+        if streams.len() >= most && !streams.contains_key(name) {
+            return Err(HubError::TooManyStreams(most));
+        }
+        let stream = streams.entry(name.clone()).or_insert_with(|| {
+            let number = self.inner.numbers.fetch_add(1, portable_atomic::Ordering::Relaxed);
+            Arc::new(Stream::new(name.clone(), number, vhost.clone(), now))
+        });
+        Ok((hold(stream), vhost))
+    }
+}
+
+/// The right to publish a stream; gives it back when dropped.
+pub struct Publisher {
+    stream: Arc<Stream>,
+    signal: Arc<EndSignal>,
+    kind: ClientKind,
+}
+
+impl Publisher {
+    /// Adds a track, or replaces the one with the same id. A seventeenth track is ignored.
+    pub fn set_track(&mut self, track: Track) -> Result<(), Ended> {
+        self.stream.set_track(&self.signal, track)
+    }
+
+    /// Replaces what is said of the stream.
+    pub fn set_meta(&mut self, meta: Meta) -> Result<(), Ended> {
+        self.stream.set_meta(&self.signal, meta)
+    }
+
+    /// Gives a frame to all readers. Frames of tracks that were not set are counted and dropped.
+    pub fn frame(&mut self, frame: Frame, now: Instant) -> Result<(), Ended> {
+        self.stream.frame(&self.signal, frame, now)
+    }
+
+    /// Completes when the publisher may not go on.
+    pub async fn ended(&self) -> Ended {
+        loop {
+            let notified = self.signal.notify.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if let Some(why) = self.signal.why() {
+                return why;
+            }
+            notified.await;
+        }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.stream.leave(&self.signal, self.kind, Instant::now());
+    }
+}

@@ -1,0 +1,472 @@
+//! One live stream: its epochs, its ring of frames, its feeds.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use portable_atomic::Ordering;
+use tokio::sync::Notify;
+
+use super::feed::{Feed, FeedKey, Package};
+use super::ring::{Item, Limits, Ring};
+use super::stats::{Counters, Rate, StreamStats};
+use super::timeline::Timeline;
+use super::{Client, ClientKind, Ended, HubError, MAX_TRACKS, StreamName};
+use crate::config::{Duplicate, Vhost};
+use crate::media::{Flags, Frame, Kind, Meta, MetaValue, Track};
+
+/// Readers wait this long for a second track when the publisher doesn't say which tracks there will be.
+const SETTLE_MS: i64 = 1000;
+/// Audio of a returning publisher is held back this long while its first key frame is awaited.
+const RESUME_MS: i64 = 3000;
+/// Without a key frame for this long, readers may start at any frame (intra-refresh encoders).
+const KEYLESS_MS: i64 = 10_000;
+/// The most items of a ring: 5 s of 4 tracks of 50 packets a second, ten times over.
+const MAX_ITEMS: usize = 16_384;
+
+pub(super) struct Stream {
+    pub(super) name: StreamName,
+    pub(super) number: u64,
+    pub(super) counters: Counters,
+    inner: Mutex<Inner>,
+}
+
+/// Ends a publisher from outside.
+#[derive(Debug, Default)]
+pub(super) struct EndSignal {
+    why: Mutex<Option<Ended>>,
+    pub(super) notify: Notify,
+}
+
+impl EndSignal {
+    pub(super) fn end(&self, why: Ended) {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.notify.notify_waiters();
+    }
+
+    pub(super) fn why(&self) -> Option<Ended> {
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct RingFrame {
+    frame: Frame,
+    at_ms: i64,
+    join: bool,
+}
+
+impl Item for RingFrame {
+    fn size(&self) -> usize {
+        self.frame.data.len()
+    }
+    fn at_ms(&self) -> i64 {
+        self.at_ms
+    }
+    fn join(&self) -> bool {
+        self.join
+    }
+}
+
+struct Live {
+    client: Client,
+    signal: Arc<EndSignal>,
+    since: Instant,
+}
+
+struct Inner {
+    config: Arc<Vhost>,
+    live: Option<Live>,
+    epochs: u64,
+    offline_since: Option<Instant>,
+    tracks: Arc<[Track]>,
+    /// The tracks that feeds were last told of.
+    told: Arc<[Track]>,
+    meta: Arc<Meta>,
+    /// Tracks or words changed since the feeds were told.
+    changed: bool,
+    /// It is known which tracks there are.
+    settled: bool,
+    /// Media time of the epoch's first frame.
+    epoch_start_ms: Option<i64>,
+    /// The epoch waits for its first key frame.
+    resuming: bool,
+    last_key: Option<i64>,
+    frames_since_key: u32,
+    timeline: Timeline,
+    ring: Ring<RingFrame>,
+    feeds: Vec<Weak<Feed>>,
+    had_video: bool,
+    video_frames: u64,
+    audio_frames: u64,
+    frames_dropped: u64,
+    gop_frames: u32,
+    gop_ms: u32,
+    b_frames: bool,
+    rate_in: Rate,
+    rate_out: Rate,
+}
+
+impl Stream {
+    pub(super) fn new(name: StreamName, number: u64, config: Arc<Vhost>, now: Instant) -> Self {
+        let inner = Inner {
+            config,
+            live: None,
+            epochs: 0,
+            offline_since: Some(now),
+            tracks: Arc::new([]),
+            told: Arc::new([]),
+            meta: Arc::default(),
+            changed: false,
+            settled: false,
+            epoch_start_ms: None,
+            resuming: false,
+            last_key: None,
+            frames_since_key: 0,
+            timeline: Timeline::default(),
+            ring: Ring::new(),
+            feeds: Vec::new(),
+            had_video: false,
+            video_frames: 0,
+            audio_frames: 0,
+            frames_dropped: 0,
+            gop_frames: 0,
+            gop_ms: 0,
+            b_frames: false,
+            rate_in: Rate::default(),
+            rate_out: Rate::default(),
+        };
+        Self { name, number, counters: Counters::default(), inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Someone publishes, or did within the grace period.
+    pub(super) fn is_live(&self) -> bool {
+        let inner = self.lock();
+        inner.live.is_some() || inner.epochs > 0
+    }
+
+    pub(super) fn begin(
+        &self,
+        client: Client,
+        config: Arc<Vhost>,
+        now: Instant,
+    ) -> Result<(Arc<EndSignal>, Option<Client>), HubError> {
+        let mut inner = self.lock();
+        let replaced = match inner.live.take() {
+            Some(old) if config.duplicate == Duplicate::Refuse => {
+                let by = old.client.clone();
+                inner.live = Some(old);
+                return Err(HubError::Busy { name: self.name.clone(), id: by.id, peer: by.peer });
+            }
+            Some(old) => {
+                old.signal.end(Ended::Replaced);
+                Some(old.client)
+            }
+            None => None,
+        };
+        let signal = Arc::new(EndSignal::default());
+        inner.config = config;
+        self.count(client.kind, true);
+        inner.live = Some(Live { client, signal: signal.clone(), since: now });
+        inner.begin_epoch();
+        Ok((signal, replaced))
+    }
+
+    /// The publisher whose signal this is has left.
+    pub(super) fn leave(&self, signal: &Arc<EndSignal>, kind: ClientKind, now: Instant) {
+        self.count(kind, false);
+        let mut inner = self.lock();
+        if inner.live.as_ref().is_some_and(|live| Arc::ptr_eq(&live.signal, signal)) {
+            inner.live = None;
+            inner.offline_since = Some(now);
+        }
+    }
+
+    pub(super) fn count(&self, kind: ClientKind, comes: bool) {
+        if let Some(n) = self.counters.clients.get(kind.index()) {
+            if comes {
+                n.fetch_add(1, Ordering::Relaxed)
+            } else {
+                n.fetch_sub(1, Ordering::Relaxed)
+            };
+        }
+    }
+
+    pub(super) fn set_track(&self, signal: &Arc<EndSignal>, track: Track) -> Result<(), Ended> {
+        let mut inner = self.current(signal)?;
+        let mut tracks = inner.tracks.to_vec();
+        if let Some(old) = tracks.iter_mut().find(|t| t.id == track.id) {
+            if *old == track {
+                return Ok(());
+            }
+            *old = track;
+        } else if tracks.len() < MAX_TRACKS {
+            tracks.push(track);
+        } else {
+            return Ok(());
+        }
+        inner.tracks = tracks.into();
+        inner.changed = true;
+        Ok(())
+    }
+
+    pub(super) fn set_meta(&self, signal: &Arc<EndSignal>, meta: Meta) -> Result<(), Ended> {
+        let mut inner = self.current(signal)?;
+        if *inner.meta != meta {
+            inner.meta = Arc::new(meta);
+            inner.changed = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn frame(&self, signal: &Arc<EndSignal>, mut frame: Frame, now: Instant) -> Result<(), Ended> {
+        let mut inner = self.current(signal)?;
+        let inner = &mut *inner;
+        let tracks = inner.tracks.clone();
+        let Some(track) = tracks.iter().find(|t| t.id == frame.track) else {
+            inner.frames_dropped += 1;
+            return Ok(());
+        };
+        if frame.data.is_empty() {
+            return Ok(());
+        }
+        let video = track.kind() == Kind::Video;
+        Counters::add(&self.counters.bytes_in, frame.data.len());
+
+        inner.timeline.place(track, &mut frame, now);
+        let at_ms = track.ticks_to_ms(frame.dts);
+        let start_ms = *inner.epoch_start_ms.get_or_insert(at_ms);
+        if inner.resuming {
+            // Readers of the last epoch go on with a picture, not with sound alone.
+            if (video && frame.is_key()) || at_ms.saturating_sub(start_ms) > RESUME_MS {
+                inner.resuming = false;
+            } else {
+                inner.frames_dropped += 1;
+                return Ok(());
+            }
+        }
+        if inner.changed {
+            frame.flags = frame.flags.with(Flags::NEW_CONFIG);
+            inner.tell(at_ms);
+        }
+        inner.note(track, &frame, at_ms);
+
+        let has_video = tracks.iter().any(|t| t.kind() == Kind::Video);
+        let since_key = at_ms.saturating_sub(inner.last_key.unwrap_or(start_ms));
+        let keyless = video && !frame.is_key() && since_key > KEYLESS_MS;
+        let join = if has_video { video && frame.is_key() } else { track.kind() == Kind::Audio };
+        for feed in inner.feeds() {
+            feed.frame(track, &frame, keyless);
+        }
+        let limits = limits(&inner.config);
+        inner.ring.push(RingFrame { frame, at_ms, join: join || keyless }, &limits);
+
+        if !inner.settled && inner.is_settled(at_ms.saturating_sub(start_ms)) {
+            inner.settled = true;
+            for feed in inner.feeds() {
+                feed.open(true);
+            }
+        }
+        Ok(())
+    }
+
+    /// The feed of `key`, made when there is none.
+    pub(super) fn feed(
+        self: &Arc<Self>,
+        key: FeedKey,
+        package: impl FnOnce() -> Box<dyn Package>,
+    ) -> Arc<Feed> {
+        let mut inner = self.lock();
+        if let Some(feed) = inner.feeds().find(|f| f.key == key) {
+            return feed;
+        }
+        let limits = limits(&inner.config);
+        let feed = Arc::new(Feed::new(key, self.clone(), package(), limits));
+        if !inner.told.is_empty() {
+            let start = inner.ring.join().and_then(|n| inner.ring.item(n)).map_or(0, |f| f.at_ms);
+            feed.tracks(&inner.told, &inner.meta, start, true);
+            if let Some(join) = inner.ring.join() {
+                for item in inner.ring.since(join) {
+                    if let Some(track) = inner.told.iter().find(|t| t.id == item.frame.track) {
+                        feed.frame(track, &item.frame, item.join && !item.frame.is_key());
+                    }
+                }
+            }
+        }
+        feed.open(inner.settled);
+        inner.feeds.retain(|f| f.strong_count() > 0);
+        inner.feeds.push(Arc::downgrade(&feed));
+        feed
+    }
+
+    /// Takes readings; ends what has been offline for longer than the grace period. Whether the stream is
+    /// of no more use to anyone.
+    pub(super) fn tick(&self, now: Instant) -> bool {
+        let mut inner = self.lock();
+        inner.rate_in.sample(self.counters.bytes_in.load(Ordering::Relaxed), now);
+        inner.rate_out.sample(self.counters.bytes_out.load(Ordering::Relaxed), now);
+        inner.feeds.retain(|f| f.strong_count() > 0);
+        let offline = match (&inner.live, inner.offline_since) {
+            (None, Some(since)) => now.saturating_duration_since(since),
+            _ => return false,
+        };
+        if inner.epochs > 0 && offline >= inner.config.grace {
+            inner.end();
+        }
+        inner.epochs == 0
+            && self.counters.readers.load(Ordering::Acquire) == 0
+            && offline >= inner.config.idle_timeout
+    }
+
+    /// Ends publisher and readers now.
+    pub(super) fn stop(&self, why: Ended) {
+        let mut inner = self.lock();
+        if let Some(live) = &inner.live {
+            live.signal.end(why);
+        }
+        inner.end();
+    }
+
+    pub(super) fn set_config(&self, config: Arc<Vhost>) {
+        self.lock().config = config;
+    }
+
+    pub(super) fn stats(&self, now: Instant) -> StreamStats {
+        let inner = self.lock();
+        let count = |counter: &portable_atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let readers = ClientKind::ALL.iter().zip(&self.counters.clients);
+        let (bytes_in, bytes_out) = (count(&self.counters.bytes_in), count(&self.counters.bytes_out));
+        StreamStats {
+            name: self.name.clone(),
+            number: self.number,
+            publisher: inner.live.as_ref().map(|l| l.client.clone()),
+            live: inner.live.as_ref().map_or(Duration::ZERO, |l| now.saturating_duration_since(l.since)),
+            epochs: inner.epochs,
+            tracks: inner.tracks.to_vec(),
+            meta: Meta::clone(&inner.meta),
+            bytes_in,
+            bytes_out,
+            kbps_in: inner.rate_in.kbps(bytes_in, now),
+            kbps_out: inner.rate_out.kbps(bytes_out, now),
+            video_frames: inner.video_frames,
+            audio_frames: inner.audio_frames,
+            frames_dropped: inner.frames_dropped,
+            reader_drops: count(&self.counters.dropped),
+            lag_events: count(&self.counters.lag_events),
+            readers: readers
+                .filter(|(kind, _)| kind.reads())
+                .map(|(kind, n)| (*kind, n.load(Ordering::Relaxed)))
+                .filter(|(_, n)| *n > 0)
+                .collect(),
+            gop_frames: inner.gop_frames,
+            gop_ms: inner.gop_ms,
+            b_frames: inner.b_frames,
+            ring_bytes: inner.ring.bytes(),
+        }
+    }
+
+    fn current(&self, signal: &Arc<EndSignal>) -> Result<MutexGuard<'_, Inner>, Ended> {
+        if let Some(why) = signal.why() {
+            return Err(why);
+        }
+        Ok(self.lock())
+    }
+}
+
+impl Inner {
+    fn feeds(&self) -> impl Iterator<Item = Arc<Feed>> {
+        self.feeds.iter().filter_map(Weak::upgrade)
+    }
+
+    fn begin_epoch(&mut self) {
+        self.epochs += 1;
+        self.offline_since = None;
+        self.resuming = self.epochs > 1 && self.had_video;
+        self.timeline.new_epoch();
+        self.tracks = Arc::new([]);
+        self.meta = Arc::default();
+        self.changed = true;
+        self.settled = false;
+        self.epoch_start_ms = None;
+        self.last_key = None;
+        self.had_video = false;
+        self.ring.forget_join();
+        for feed in self.feeds() {
+            feed.open(false);
+        }
+    }
+
+    /// Tells the feeds of new tracks or words.
+    fn tell(&mut self, at_ms: i64) {
+        self.changed = false;
+        // What a reader starts at can still be decoded if every track it was told of is as it was.
+        let same = |old: &Track| {
+            self.tracks.iter().any(|t| t.id == old.id && t.codec == old.codec && t.config == old.config)
+        };
+        let keep_joins = !self.told.is_empty() && self.ring.join().is_some() && self.told.iter().all(same);
+        if !keep_joins {
+            self.ring.forget_join();
+        }
+        self.told = self.tracks.clone();
+        for feed in self.feeds() {
+            feed.tracks(&self.told, &self.meta, at_ms, keep_joins);
+        }
+    }
+
+    fn note(&mut self, track: &Track, frame: &Frame, at_ms: i64) {
+        match track.kind() {
+            Kind::Audio => self.audio_frames += 1,
+            Kind::Data => {}
+            Kind::Video => {
+                self.had_video = true;
+                self.video_frames += 1;
+                self.b_frames = self.b_frames || (frame.cts < 0);
+                if frame.is_key() {
+                    if let Some(last) = self.last_key.replace(at_ms) {
+                        self.gop_ms = u32::try_from(at_ms.saturating_sub(last)).unwrap_or(u32::MAX);
+                        self.gop_frames = self.frames_since_key;
+                    }
+                    self.frames_since_key = 0;
+                }
+                self.frames_since_key = self.frames_since_key.saturating_add(1);
+            }
+        }
+    }
+
+    /// Whether it is known which tracks the publisher sends, `media_ms` after its first frame.
+    fn is_settled(&self, media_ms: i64) -> bool {
+        let has = |kind| self.tracks.iter().any(|t| t.kind() == kind);
+        let (video, audio) = (has(Kind::Video), has(Kind::Audio));
+        let says = |names: [&str; 2]| {
+            names.iter().any(|n| match self.meta.find(n) {
+                Some(MetaValue::Number(n)) => *n > 0.0,
+                Some(MetaValue::Text(t)) => !t.is_empty(),
+                Some(MetaValue::Bool(_)) | None => false,
+            })
+        };
+        let announced = (says(["videocodecid", "width"]), says(["audiocodecid", "audiosamplerate"]));
+        (video && audio)
+            || media_ms >= SETTLE_MS
+            || (announced != (false, false) && announced == (video, audio))
+    }
+
+    fn end(&mut self) {
+        for feed in self.feeds() {
+            feed.end();
+        }
+        self.feeds.clear();
+        self.ring.clear();
+        self.epochs = 0;
+        self.had_video = false;
+        self.tracks = Arc::new([]);
+        self.told = Arc::new([]);
+        self.meta = Arc::default();
+    }
+}
+
+fn limits(config: &Vhost) -> Limits {
+    Limits { bytes: config.ring_bytes.bytes(), time: config.ring_time, items: MAX_ITEMS }
+}

@@ -1,0 +1,370 @@
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::config::{Config, Duplicate, Shared};
+use crate::media::{Codec, Flags, TrackId};
+
+/// Writes frames as lines of text, so that tests can read what a reader got.
+struct Lines;
+
+impl Package for Lines {
+    fn start(&mut self, info: &StreamInfo<'_>, out: &mut Parts) {
+        out.put(format!("start v={} a={}\n", info.has_video(), info.has_audio()).as_bytes());
+    }
+    fn config(&mut self, info: &StreamInfo<'_>, at_ms: i64, out: &mut Parts) {
+        out.put(format!("config {} at {at_ms}\n", info.tracks.len()).as_bytes());
+    }
+    fn frame(&mut self, info: &StreamInfo<'_>, track: &Track, frame: &Frame, out: &mut Parts) -> Join {
+        out.put(format!("{} {} ", track.codec, frame.dts).as_bytes());
+        out.share(frame.data.clone());
+        out.put(b"\n");
+        let video = track.codec == Codec::H264;
+        if frame.is_key() && (video || !info.has_video()) { Join::Here } else { Join::No }
+    }
+    fn end(&mut self, _: &StreamInfo<'_>, out: &mut Parts) {
+        out.put(b"end\n");
+    }
+}
+
+struct NoControl;
+
+impl Control for NoControl {
+    fn input(&mut self, _: &[u8], _: &mut Vec<u8>) -> Flow {
+        Flow::Go
+    }
+}
+
+const KEY: FeedKey = FeedKey { format: "lines", variant: 0 };
+
+fn client(kind: ClientKind) -> Client {
+    Client::new(SessionId::next(), kind, "127.0.0.1:1".parse().unwrap())
+}
+
+fn hub() -> Hub {
+    Hub::new(Shared::default())
+}
+
+fn hub_with(change: impl FnOnce(&mut Config)) -> Hub {
+    let mut config = Config::default();
+    change(&mut config);
+    Hub::new(Shared::new(config))
+}
+
+struct Source {
+    publisher: Publisher,
+    now: Instant,
+}
+
+impl Source {
+    fn new(hub: &Hub, name: &str, now: Instant) -> Self {
+        let name = hub.name("box", "live", name).unwrap();
+        let mut publisher = hub.publish(&name, client(ClientKind::FmlePublish), now).unwrap();
+        publisher.set_track(Track::new(TrackId(0), Codec::H264)).unwrap();
+        publisher.set_track(Track::new(TrackId(1), Codec::Aac)).unwrap();
+        Self { publisher, now }
+    }
+
+    fn frame(&mut self, track: u8, ms: i64, key: bool, size: usize) -> Result<(), Ended> {
+        let flags = if key { Flags::KEY } else { Flags::NONE };
+        let data = Bytes::from(vec![b'x'; size]);
+        let frame = Frame { track: TrackId(track), flags, dts: ms, cts: 0, wall_ms: None, data };
+        self.publisher.frame(frame, self.now + Duration::from_millis(u64::try_from(ms).unwrap()))
+    }
+
+    /// A group of pictures a second from `from` seconds on: a key frame, then four frames, each with audio.
+    fn groups(&mut self, seconds: std::ops::Range<i64>) {
+        for n in seconds {
+            for i in 0..5 {
+                self.frame(0, n * 1000 + i * 200, i == 0, 3).unwrap();
+                self.frame(1, n * 1000 + i * 200 + 1, true, 2).unwrap();
+            }
+        }
+    }
+}
+
+fn subscribe(hub: &Hub, name: &str, wait: Wait) -> Result<Subscription, HubError> {
+    let name = hub.name("box", "live", name).unwrap();
+    let options = SubscribeOptions { key: KEY, wait };
+    hub.subscribe(&name, client(ClientKind::RtmpPlay), options, || Box::new(Lines), Instant::now())
+}
+
+/// All that a reader can have without waiting, as lines.
+fn drain(subscription: &mut Subscription) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut all = Vec::new();
+    runtime.block_on(async {
+        while let Ok(Some(batch)) = tokio::time::timeout(Duration::from_millis(20), subscription.next()).await
+        {
+            all.extend(batch.iter().flatten().copied());
+        }
+    });
+    String::from_utf8(all).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn sockets() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let player = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    server.set_nonblocking(true).unwrap();
+    (server, player)
+}
+
+#[test]
+fn a_reader_in_the_middle_starts_at_the_newest_key_frame() {
+    let hub = hub();
+    let mut source = Source::new(&hub, "a", Instant::now());
+    source.groups(0..3);
+    let mut reader = subscribe(&hub, "a", Wait::No).unwrap();
+    let got = drain(&mut reader);
+    assert_eq!(got[..3], ["start v=true a=true", "config 2 at 2000", "H264 2000 xxx"]);
+    assert_eq!(got.len(), 12);
+    source.frame(0, 3000, true, 3).unwrap();
+    assert_eq!(drain(&mut reader), ["H264 3000 xxx"]);
+}
+
+#[test]
+fn a_feed_is_made_once_for_all_its_readers() {
+    let hub = hub();
+    let mut source = Source::new(&hub, "a", Instant::now());
+    source.groups(0..1);
+    let made = AtomicUsize::new(0);
+    let name = hub.name("", "live", "a").unwrap();
+    let subscribe = || {
+        let options = SubscribeOptions { key: KEY, wait: Wait::No };
+        let package = || -> Box<dyn Package> {
+            made.fetch_add(1, Ordering::SeqCst);
+            Box::new(Lines)
+        };
+        hub.subscribe(&name, client(ClientKind::FlvPlay), options, package, Instant::now()).unwrap()
+    };
+    let readers: Vec<_> = (0..5).map(|_| subscribe()).collect();
+    assert_eq!(made.load(Ordering::SeqCst), 1);
+    assert_eq!(hub.stats(Instant::now())[0].readers, [(ClientKind::FlvPlay, 5)]);
+    drop(readers);
+    assert_eq!(hub.stats(Instant::now())[0].reader_count(), 0);
+    subscribe();
+    assert_eq!(made.load(Ordering::SeqCst), 2, "dropped with its last reader");
+}
+
+#[test]
+fn readers_wait_until_it_is_known_which_tracks_there_are() {
+    let hub = hub();
+    let name = hub.name("", "live", "a").unwrap();
+    let mut publisher = hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).unwrap();
+    let mut reader = subscribe(&hub, "a", Wait::No).unwrap();
+    publisher.set_track(Track::new(TrackId(0), Codec::H264)).unwrap();
+    let mut source = Source { publisher, now: Instant::now() };
+    source.frame(0, 0, true, 3).unwrap();
+    assert_eq!(drain(&mut reader), [""; 0], "audio may still come");
+    source.publisher.set_track(Track::new(TrackId(1), Codec::Aac)).unwrap();
+    source.frame(1, 20, true, 2).unwrap();
+    let got = drain(&mut reader);
+    assert_eq!(got[..3], ["start v=true a=true", "config 2 at 0", "H264 0 xxx"]);
+    // A stream of one track starts when its publisher says so, or after a second.
+    let name = hub.name("", "live", "b").unwrap();
+    let mut publisher = hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).unwrap();
+    publisher.set_track(Track::new(TrackId(1), Codec::Aac)).unwrap();
+    let mut meta = Meta::default();
+    meta.set("audiocodecid", crate::media::MetaValue::Number(10.0));
+    publisher.set_meta(meta).unwrap();
+    let mut reader = subscribe(&hub, "b", Wait::No).unwrap();
+    let mut source = Source { publisher, now: Instant::now() };
+    source.frame(1, 0, true, 2).unwrap();
+    assert_eq!(drain(&mut reader)[0], "start v=false a=true");
+}
+
+#[test]
+fn readers_stay_when_the_publisher_comes_back() {
+    let hub = hub();
+    let start = Instant::now();
+    let mut source = Source::new(&hub, "a", start);
+    source.groups(0..2);
+    let mut reader = subscribe(&hub, "a", Wait::No).unwrap();
+    drain(&mut reader);
+    drop(source);
+    hub.tick(start + Duration::from_secs(4));
+    let mut source = Source::new(&hub, "a", start + Duration::from_millis(4800));
+    source.frame(1, 0, true, 2).unwrap();
+    source.frame(0, 10, false, 3).unwrap();
+    assert_eq!(drain(&mut reader), [""; 0], "no sound before the picture is back");
+    source.frame(0, 20, true, 3).unwrap();
+    source.frame(1, 30, true, 2).unwrap();
+    let got = drain(&mut reader);
+    let times: Vec<&str> = got.iter().map(|l| l.trim_end_matches('x')).collect();
+    // The last frame was sent at 1801 ms, 2999 ms before the publisher was back.
+    assert_eq!(times, ["config 2 at 4820", "H264 4820 ", "AAC 4830 "]);
+}
+
+#[test]
+fn after_the_grace_period_readers_get_the_trailer() {
+    let hub = hub();
+    let mut source = Source::new(&hub, "a", Instant::now());
+    source.groups(0..1);
+    let mut reader = subscribe(&hub, "a", Wait::No).unwrap();
+    drain(&mut reader);
+    drop(source);
+    hub.tick(Instant::now() + Duration::from_secs(9));
+    assert_eq!(drain(&mut reader), [""; 0]);
+    assert!(hub.is_live(&hub.name("", "live", "a").unwrap()));
+    hub.tick(Instant::now() + Duration::from_secs(11));
+    assert_eq!(drain(&mut reader), ["end"]);
+    assert!(!hub.is_live(&hub.name("", "live", "a").unwrap()));
+    assert!(matches!(subscribe(&hub, "a", Wait::No), Err(HubError::NotLive(_))));
+    drop(reader);
+    hub.tick(Instant::now() + Duration::from_secs(60));
+    assert!(hub.stats(Instant::now()).is_empty(), "forgotten when nobody needs it");
+}
+
+#[test]
+fn the_second_publisher_is_refused_or_takes_over() {
+    let hub = hub();
+    let source = Source::new(&hub, "a", Instant::now());
+    let name = hub.name("", "live", "a").unwrap();
+    let second = hub.publish(&name, client(ClientKind::FmlePublish), Instant::now());
+    assert!(matches!(second, Err(HubError::Busy { .. })));
+    drop(source);
+    assert!(hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).is_ok(), "free at once");
+
+    let hub = hub_with(|config| {
+        let text = "[vhost.default]\nduplicate = \"takeover\"\n";
+        *config = config::parse("test", text, []).unwrap().config;
+        assert_eq!(config.vhost("", "live", "a").duplicate, Duplicate::Takeover);
+    });
+    let mut first = Source::new(&hub, "a", Instant::now());
+    first.groups(0..1);
+    let mut second = Source::new(&hub, "a", Instant::now());
+    assert_eq!(first.frame(0, 1000, true, 3), Err(Ended::Replaced));
+    drop(first);
+    second.groups(0..1);
+    assert_eq!(hub.stats(Instant::now())[0].epochs, 2);
+}
+
+#[test]
+fn streams_are_bounded_and_vhosts_can_be_off() {
+    let hub = hub_with(|c| c.server.max_streams = 2);
+    let _one = Source::new(&hub, "a", Instant::now());
+    let _two = Source::new(&hub, "b", Instant::now());
+    let name = hub.name("", "live", "c").unwrap();
+    assert_eq!(
+        hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).err(),
+        Some(HubError::TooManyStreams(2))
+    );
+    hub.stop();
+    assert_eq!(
+        hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).err(),
+        Some(HubError::Stopping)
+    );
+}
+
+#[test]
+fn a_slow_reader_skips_to_a_key_frame_and_is_counted() {
+    let hub = hub_with(|c| {
+        *c = config::parse("test", "[vhost.default]\nring_bytes = \"256KiB\"\n", []).unwrap().config;
+    });
+    let mut source = Source::new(&hub, "a", Instant::now());
+    source.frame(0, 0, true, 1000).unwrap();
+    source.frame(1, 1, true, 10).unwrap();
+    let mut reader = subscribe(&hub, "a", Wait::No).unwrap();
+    drain(&mut reader);
+    for n in 1..2000 {
+        source.frame(0, n * 40, n % 50 == 0, 1000).unwrap();
+    }
+    let stats = &hub.stats(Instant::now())[0];
+    assert!(stats.ring_bytes <= 256 * 1024);
+    let got = drain(&mut reader);
+    assert!(got[0].starts_with("config 2 at 78000"), "{}", got[0]);
+    assert!(got[1].starts_with("H264 78000"));
+    assert_eq!(got.len(), 51);
+    let stats = &hub.stats(Instant::now())[0];
+    assert_eq!(stats.lag_events, 1);
+    assert!(stats.reader_drops > 1500);
+}
+
+#[test]
+fn a_worker_delivers_a_stream_from_header_to_trailer() {
+    let hub = hub();
+    let mut source = Source::new(&hub, "a", Instant::now());
+    source.groups(0..2);
+    let players: Vec<_> = (0..5)
+        .map(|_| {
+            let (server, player) = sockets();
+            let reader = subscribe(&hub, "a", Wait::No).unwrap();
+            reader.deliver(server, Bytes::from_static(b"hello\n"), Box::new(NoControl));
+            player
+        })
+        .collect();
+    // Each reads the group that was there before more comes.
+    let mut got: Vec<Vec<u8>> = Vec::new();
+    for mut player in &players {
+        player.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut text = Vec::new();
+        while !text.ends_with(b"AAC 1801 xx\n") {
+            let mut buffer = [0; 4096];
+            let n = player.read(&mut buffer).unwrap();
+            text.extend_from_slice(&buffer[..n]);
+        }
+        got.push(text);
+    }
+    source.groups(2..4);
+    drop(source);
+    hub.tick(Instant::now() + Duration::from_secs(11));
+    for (mut player, mut text) in players.iter().zip(got) {
+        player.read_to_end(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[..4], ["hello", "start v=true a=true", "config 2 at 1000", "H264 1000 xxx"]);
+        assert_eq!(lines.last(), Some(&"end"));
+        assert_eq!(lines.len(), 3 + 30 + 1);
+    }
+    let stats = &hub.stats(Instant::now())[0];
+    assert!(stats.bytes_out > 5 * 300);
+    wait_for(|| hub.sessions() == 0);
+}
+
+fn wait_for(mut done: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it never happened");
+}
+
+#[test]
+fn a_stalled_player_costs_nothing_and_disturbs_nobody() {
+    let hub = hub_with(|c| {
+        *c = config::parse("test", "[vhost.default]\nring_bytes = \"1MiB\"\n", []).unwrap().config;
+    });
+    let mut source = Source::new(&hub, "a", Instant::now());
+    source.frame(0, 0, true, 10_000).unwrap();
+    source.frame(1, 1, true, 10).unwrap();
+    let (server, stalled) = sockets();
+    subscribe(&hub, "a", Wait::No).unwrap().deliver(server, Bytes::new(), Box::new(NoControl));
+    let (server, mut player) = sockets();
+    subscribe(&hub, "a", Wait::No).unwrap().deliver(server, Bytes::new(), Box::new(NoControl));
+    let reading = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        player.read_to_end(&mut text).unwrap();
+        text
+    });
+    for n in 1..3000 {
+        source.frame(0, n * 40, n % 25 == 0, 10_000).unwrap();
+        // As fast as the good player can, not as fast as memory.
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    let stats = &hub.stats(Instant::now())[0];
+    assert!(stats.ring_bytes <= 1024 * 1024);
+    hub.stop();
+    let text = reading.join().unwrap();
+    assert!(text.ends_with(b"end\n"));
+    let frames = text.windows(5).filter(|w| w == b"H264 ").count();
+    assert_eq!(frames, 3000, "the good player missed nothing");
+    drop((stalled, source));
+    wait_for(|| hub.sessions() == 0);
+}
