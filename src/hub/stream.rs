@@ -12,7 +12,7 @@ use super::stats::{Counters, Rate, StreamStats};
 use super::timeline::Timeline;
 use super::{Client, ClientKind, Ended, HubError, MAX_TRACKS, StreamName};
 use crate::config::{Duplicate, Vhost};
-use crate::media::{Flags, Frame, Kind, Meta, MetaValue, Track};
+use crate::media::{Flags, Frame, Kind, Meta, MetaValue, Track, is_b_frame};
 
 /// Readers wait this long for a second track when the publisher doesn't say which tracks there will be.
 const SETTLE_MS: i64 = 1000;
@@ -423,7 +423,7 @@ impl Inner {
             Kind::Video => {
                 self.had_video = true;
                 self.video_frames += 1;
-                self.b_frames = self.b_frames || (frame.cts < 0);
+                self.b_frames = self.b_frames || is_b_frame(track.codec, &frame.data);
                 if frame.is_key() {
                     if let Some(last) = self.last_key.replace(at_ms) {
                         self.gop_ms = u32::try_from(at_ms.saturating_sub(last)).unwrap_or(u32::MAX);
