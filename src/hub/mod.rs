@@ -250,6 +250,10 @@ impl Hub {
         }
         let mut streams = self.inner.streams.write().unwrap_or_else(PoisonError::into_inner);
         let most = config.server.max_streams as usize;
+        if streams.len() >= most {
+            // Whoever publishes many names, one after the other, must not lock others out.
+            streams.retain(|_, stream| !stream.is_deserted());
+        }
         if streams.len() >= most && !streams.contains_key(name) {
             return Err(HubError::TooManyStreams(most));
         }
@@ -299,6 +303,7 @@ impl Publisher {
 }
 
 impl Drop for Publisher {
+    // However a session ends, its stream is free at once: hence no caller's clock here.
     fn drop(&mut self) {
         self.stream.leave(&self.signal, self.kind, Instant::now());
     }

@@ -12,7 +12,7 @@ use super::stats::{Counters, Rate, StreamStats};
 use super::timeline::Timeline;
 use super::{Client, ClientKind, Ended, HubError, MAX_TRACKS, StreamName};
 use crate::config::{Duplicate, Vhost};
-use crate::media::{Flags, Frame, Kind, Meta, MetaValue, Track, is_b_frame};
+use crate::media::{Flags, Frame, Kind, Meta, MetaValue, Track};
 
 /// Readers wait this long for a second track when the publisher doesn't say which tracks there will be.
 const SETTLE_MS: i64 = 1000;
@@ -330,6 +330,11 @@ impl Stream {
         inner.end();
     }
 
+    /// Whether neither a publisher nor a reader would miss it.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.lock().live.is_none() && self.counters.readers.load(Ordering::Acquire) == 0
+    }
+
     pub(super) fn set_config(&self, config: Arc<Vhost>) {
         self.lock().config = config;
     }
@@ -423,7 +428,7 @@ impl Inner {
             Kind::Video => {
                 self.had_video = true;
                 self.video_frames += 1;
-                self.b_frames = self.b_frames || is_b_frame(track.codec, &frame.data);
+                self.b_frames = self.b_frames || track.is_b_frame(&frame.data);
                 if frame.is_key() {
                     if let Some(last) = self.last_key.replace(at_ms) {
                         self.gop_ms = u32::try_from(at_ms.saturating_sub(last)).unwrap_or(u32::MAX);

@@ -248,12 +248,14 @@ fn the_second_publisher_is_refused_or_takes_over() {
 fn streams_are_bounded_and_vhosts_can_be_off() {
     let hub = hub_with(|c| c.server.max_streams = 2);
     let _one = Source::new(&hub, "a", Instant::now());
-    let _two = Source::new(&hub, "b", Instant::now());
+    let two = Source::new(&hub, "b", Instant::now());
     let name = hub.name("", "live", "c").unwrap();
     assert_eq!(
         hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).err(),
         Some(HubError::TooManyStreams(2))
     );
+    drop(two);
+    drop(hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).unwrap());
     hub.stop();
     assert_eq!(
         hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).err(),
