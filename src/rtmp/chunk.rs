@@ -130,6 +130,11 @@ impl ChunkReader {
         self.chunk_size
     }
 
+    /// From now on messages have at most `max_message` bytes.
+    pub(super) fn limit(&mut self, max_message: usize) {
+        self.max_message = max_message.min(MAX_CHUNK_SIZE);
+    }
+
     /// The next whole message, consuming `input`; `None` when more bytes are needed. What stays in `input`
     /// then is less than one header (18 bytes).
     ///

@@ -12,22 +12,57 @@
 //! - **Not done**: RTMPE and RTMPT (HTTP tunnel), shared objects, recorded streams (`play` with a start,
 //!   `seek`, `play2`), more than one stream on a connection.
 //!
-//! From the wire up: [`handshake`], [`chunk`].
+//! From the wire up: [`handshake`], [`chunk`], [`message`], [`connect`]; [`session`] and [`client_session`] are the
+//! two sides as machines of bytes, [`play`] is what a player gets.
 
 pub mod chunk;
+pub mod client_session;
+pub mod connect;
 pub mod handshake;
+pub mod message;
+pub mod play;
+pub mod session;
 pub mod url;
 
+use std::time::Duration;
+
+use crate::format::amf::AmfError;
+
 /// Why an RTMP session ended badly.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RtmpError {
+    /// A command's values can't be read.
+    #[error("RTMP command: {0}")]
+    Amf(#[from] AmfError),
     /// The chunk stream can't be read.
     #[error("RTMP chunks: the peer {0}")]
     Chunk(&'static str),
+    /// A command that makes no sense.
+    #[error("RTMP: the peer sends a command {0}")]
+    Command(&'static str),
     /// The peer does not speak RTMP as we do.
     #[error("RTMP handshake: {0}")]
     Handshake(&'static str),
+    /// The server that we are a client of says no.
+    #[error("the RTMP server refuses: {code} {text}")]
+    Refused {
+        /// Its `onStatus` code, e.g. `NetStream.Publish.BadName`.
+        code: String,
+        /// Its words.
+        text: String,
+    },
+    /// The peer was silent for too long.
+    #[error("the RTMP peer did not {what} within {} s", after.as_secs())]
+    Timeout {
+        /// What was waited for.
+        what: &'static str,
+        /// For how long.
+        after: Duration,
+    },
+    /// The connection broke.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
     /// A message is longer than allowed.
     #[error("RTMP message of {len} bytes: at most {max} are taken (rtmp.max_message)")]
     TooLong {
@@ -41,5 +76,13 @@ pub enum RtmpError {
     TooMuch {
         /// What they declare together.
         declared: usize,
+    },
+    /// Not the URL of an RTMP stream.
+    #[error("{url:?} {why}")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
     },
 }
