@@ -4,6 +4,8 @@
 //! process's limits ends its loop. Each accepted connection holds a [`Permit`] of the [`ConnectionLimit`]
 //! that all listeners share, and has the server's [`TcpOptions`] set.
 
+#[cfg(feature = "http")]
+pub mod http;
 mod listen;
 #[cfg(feature = "tls")]
 mod tls;

@@ -1,0 +1,66 @@
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Response};
+
+use super::{Body, Boxed, Head, Outcome, Request, Service, not_allowed};
+
+/// The page at `/` of a server that has no page of its own: what it is, and what to do next.
+#[derive(Debug, Default)]
+pub struct Home;
+
+impl Service for Home {
+    fn call<'a>(&'a self, request: Request) -> Boxed<'a, Outcome> {
+        Box::pin(async move {
+            if !matches!(request.head.path.as_str(), "/" | "/index.html") {
+                return Outcome::NotMine(Box::new(request));
+            }
+            if !matches!(request.head.method, Method::GET | Method::HEAD) {
+                return Outcome::Reply(not_allowed());
+            }
+            let mut reply = Response::new(Body::from(page(&request.head, request.peer.secure)));
+            let html = HeaderValue::from_static("text/html; charset=utf-8");
+            reply.headers_mut().insert(header::CONTENT_TYPE, html);
+            reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            Outcome::Reply(reply)
+        })
+    }
+}
+
+fn page(head: &Head, secure: bool) -> String {
+    // `Head` lets only letters, digits and `-._~:%` into a host: nothing that HTML would mind.
+    let host = match head.host.as_str() {
+        "" => "localhost".to_owned(),
+        v6 if v6.contains(':') => format!("[{v6}]"),
+        name => name.to_owned(),
+    };
+    let port = head.header(header::HOST).and_then(|text| text.rsplit_once(':')).map(|(_, port)| port);
+    let port = port.filter(|port| !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit()));
+    let authority = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+    let s = if secure { "s" } else { "" };
+    include_str!("home.html")
+        .replace("{version}", env!("CARGO_PKG_VERSION"))
+        .replace("{host}", &host)
+        .replace("{http}", &format!("http{s}://{authority}"))
+        .replace("{ws}", &format!("ws{s}://{authority}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page_for(host: &str) -> String {
+        let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        page(&Head::parse(text.as_bytes()).unwrap().unwrap().0, false)
+    }
+
+    #[test]
+    fn urls_are_those_of_the_visitor() {
+        let page = page_for("box.local:8080");
+        assert!(
+            page.contains("rtmp://box.local/live/demo")
+                && page.contains("http://box.local:8080/live/demo.flv")
+        );
+        assert!(page_for("[fd00::2]:80").contains("ws://[fd00::2]:80/live/demo.flv"));
+        assert!(page_for("[fd00::2]").contains("http://[fd00::2]/live"), "no port taken from the address");
+        assert!(!page.contains('{') || !page.contains("{h"), "nothing left to fill in");
+    }
+}

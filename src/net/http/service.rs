@@ -1,0 +1,115 @@
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+
+use super::{Head, Reply};
+use crate::id::SessionId;
+use crate::net::Permit;
+
+/// A future in a box, as trait objects need it.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One subject that HTTP requests can be about: live streams, files, the API. The front asks its services
+/// in order; the first that knows the request answers it.
+pub trait Service: Send + Sync {
+    /// Whether a `GET` asks for a body that has no end. Called before anything else, and must not block.
+    fn live(&self, _request: &LiveRequest<'_>) -> Live {
+        Live::No
+    }
+
+    /// Whether [`call`](Self::call) would answer. Asked only when another service would have the client
+    /// wait for a stream at the same path.
+    fn has(&self, _head: &Head) -> bool {
+        false
+    }
+
+    /// Answers a request, or hands it back for the next service. `OPTIONS` does not come here, and what a
+    /// reply to `HEAD` carries is not sent.
+    fn call<'a>(&'a self, request: Request) -> Boxed<'a, Outcome>;
+}
+
+/// What came of asking a service.
+pub enum Outcome {
+    /// It answered.
+    Reply(Reply),
+    /// The request is about something else.
+    NotMine(Box<Request>),
+}
+
+/// A request for [`Service::call`].
+pub struct Request {
+    /// Its head.
+    pub head: Head,
+    /// Who sent it.
+    pub peer: Peer,
+    /// Its body. Read it with a limit of bytes and time.
+    pub body: Incoming,
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// The connection's session.
+    pub id: SessionId,
+    /// The other end of the connection.
+    pub addr: SocketAddr,
+    /// The client behind a reverse proxy on this machine, as the proxy says; for logs only.
+    pub forwarded_for: Option<IpAddr>,
+    /// Whether the connection is encrypted.
+    pub secure: bool,
+}
+
+/// A request for [`Service::live`].
+pub struct LiveRequest<'a> {
+    /// Its head; the method is `GET`.
+    pub head: &'a Head,
+    /// Who sent it.
+    pub peer: &'a Peer,
+    /// How the body will be framed.
+    pub framing: Framing,
+}
+
+/// How a live body lies on the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// `Transfer-Encoding: chunked` (RFC 9112 7.1), chunk heads made by the body.
+    Chunked,
+    /// As it is: for HTTP/1.0, and where hyper makes the chunks.
+    Raw,
+    /// Binary messages of a WebSocket, frame heads made by the body.
+    WebSocket,
+}
+
+/// A service's answer to [`Service::live`].
+pub enum Live {
+    /// Not about a live stream, or there is none of that name.
+    No,
+    /// There is such a stream.
+    Now(Begin),
+    /// There is no such stream yet; if nobody has anything else at this path, wait for it.
+    Wait(Begin),
+}
+
+/// Ends in a live body, or in the reply that says why there is none.
+pub type Begin = Boxed<'static, Result<Box<dyn LiveBody>, Reply>>;
+
+/// A body without end: one reader of a live stream, not started yet.
+pub trait LiveBody: Send {
+    /// Its `Content-Type`.
+    fn content_type(&self) -> &'static str;
+
+    /// Takes a plain socket (non-blocking) over, for good: `head` is to be written first, `early` is what the
+    /// client sent after its request, `permit` is to be kept as long as the socket is open.
+    fn deliver(self: Box<Self>, socket: std::net::TcpStream, head: Bytes, early: &[u8], permit: Arc<Permit>);
+
+    /// What to write next, framed; whole messages where the framing has such. `None`: the end. May be
+    /// dropped before it completes.
+    fn next(&mut self) -> Boxed<'_, Option<Vec<Bytes>>>;
+
+    /// Tells why it ended, of a body that was read with [`next`](Self::next).
+    fn finish(self: Box<Self>, why: &str);
+}
