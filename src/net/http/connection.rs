@@ -21,7 +21,7 @@ use super::front::{Front, Options};
 use super::io::Io;
 use super::pump::{pump, pump_into};
 use super::reply::{
-    asks_websocket, check_websocket, finish, last_reply, live_head, options_reply, switch_headers,
+    asks_websocket, finish, last_reply, live_head, options_reply, switch_headers, websocket_fault,
 };
 use super::service::{Framing, LiveBody, LiveRequest, Peer, Request};
 use super::{Body, Head, HeadError, Reply, text_reply};
@@ -87,8 +87,9 @@ impl Connection {
         };
         self.count(&head, &peer);
         let cors = self.cors(&head);
+        let fault = if framing == Framing::WebSocket { websocket_fault(&head) } else { None };
         let begun = tokio::select! {
-            begun = async { if framing == Framing::WebSocket { check_websocket(&head)? } begin.await } => begun,
+            begun = async { if let Some(reply) = fault { Err(reply) } else { begin.await } } => begun,
             () = io.gone() => return Some("the client left before the stream began".to_owned()),
         };
         let body = match begun {
@@ -179,7 +180,7 @@ impl Connection {
         let asked = LiveRequest { head, peer, framing };
         let begin = if head.method == Method::GET { self.front.live(&asked) } else { None };
         let Some(begin) = begin else { return self.front.call(request).await };
-        if is_websocket && let Err(reply) = check_websocket(head) {
+        if is_websocket && let Some(reply) = websocket_fault(head) {
             return reply;
         }
         match begin.await {

@@ -154,7 +154,7 @@ impl Front {
         let mut request = Box::new(request);
         for service in &self.services {
             match service.call(*request).await {
-                Outcome::Reply(reply) => return reply,
+                Outcome::Reply(reply) => return *reply,
                 Outcome::NotMine(back) => request = back,
             }
         }

@@ -53,8 +53,8 @@ impl Service for Fake {
     fn call<'a>(&'a self, request: Request) -> Boxed<'a, Outcome> {
         Box::pin(async move {
             match request.head.path.as_str() {
-                "/echo" => Outcome::Reply(text_reply(StatusCode::OK, request.head.query)),
-                _ => Outcome::NotMine(Box::new(request)),
+                "/echo" => text_reply(StatusCode::OK, request.head.query).into(),
+                _ => request.into(),
             }
         })
     }

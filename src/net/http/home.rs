@@ -11,16 +11,16 @@ impl Service for Home {
     fn call<'a>(&'a self, request: Request) -> Boxed<'a, Outcome> {
         Box::pin(async move {
             if !matches!(request.head.path.as_str(), "/" | "/index.html") {
-                return Outcome::NotMine(Box::new(request));
+                return request.into();
             }
             if !matches!(request.head.method, Method::GET | Method::HEAD) {
-                return Outcome::Reply(not_allowed());
+                return not_allowed().into();
             }
             let mut reply = Response::new(Body::from(page(&request.head, request.peer.secure)));
             let html = HeaderValue::from_static("text/html; charset=utf-8");
             reply.headers_mut().insert(header::CONTENT_TYPE, html);
             reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-            Outcome::Reply(reply)
+            reply.into()
         })
     }
 }

@@ -79,7 +79,7 @@ impl Io {
         match &self.stream {
             Stream::Plain(socket) => {
                 if matches!(socket.peek(&mut [0; 1]).await, Ok(1)) {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             }
             #[cfg(feature = "tls")]

@@ -83,20 +83,17 @@ pub(super) fn asks_websocket(head: &Head) -> bool {
     head.has_word(header::CONNECTION, "upgrade") && head.has_word(header::UPGRADE, "websocket")
 }
 
-/// Whether it asks in a way that we understand (RFC 6455 4.2.1).
-///
-/// # Errors
-/// The reply that says what is wrong.
-pub(super) fn check_websocket(head: &Head) -> Result<(), Reply> {
+/// What is wrong with a request to become a WebSocket (RFC 6455 4.2.1), if anything is.
+pub(super) fn websocket_fault(head: &Head) -> Option<Reply> {
     if head.header(header::SEC_WEBSOCKET_VERSION) != Some("13") {
         let mut reply = text_reply(StatusCode::UPGRADE_REQUIRED, "426: only WebSocket version 13 is served");
         reply.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        return Err(reply);
+        return Some(reply);
     }
     if !head.header(header::SEC_WEBSOCKET_KEY).is_some_and(websocket::is_key) {
-        return Err(text_reply(StatusCode::BAD_REQUEST, "400: Sec-WebSocket-Key is missing or malformed"));
+        return Some(text_reply(StatusCode::BAD_REQUEST, "400: Sec-WebSocket-Key is missing or malformed"));
     }
-    Ok(())
+    None
 }
 
 /// The header lines of a 101 that begins a WebSocket.
@@ -173,15 +170,15 @@ mod tests {
         let asks = "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n";
         let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let good = head(&format!("{asks}{key}Sec-WebSocket-Version: 13\r\n"));
-        assert!(asks_websocket(&good) && check_websocket(&good).is_ok());
+        assert!(asks_websocket(&good) && websocket_fault(&good).is_none());
         let text = live_head(&good, Framing::WebSocket, "", false);
         let text = std::str::from_utf8(&text).unwrap();
         assert!(text.starts_with("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"));
         assert!(text.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
         assert!(!asks_websocket(&head("Upgrade: websocket\r\n")));
-        let old = check_websocket(&head(&format!("{asks}{key}Sec-WebSocket-Version: 8\r\n"))).unwrap_err();
+        let old = websocket_fault(&head(&format!("{asks}{key}Sec-WebSocket-Version: 8\r\n"))).unwrap();
         assert_eq!(old.status(), StatusCode::UPGRADE_REQUIRED);
-        let keyless = check_websocket(&head(&format!("{asks}Sec-WebSocket-Version: 13\r\n"))).unwrap_err();
+        let keyless = websocket_fault(&head(&format!("{asks}Sec-WebSocket-Version: 13\r\n"))).unwrap();
         assert_eq!(keyless.status(), StatusCode::BAD_REQUEST);
     }
 

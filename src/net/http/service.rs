@@ -35,9 +35,21 @@ pub trait Service: Send + Sync {
 /// What came of asking a service.
 pub enum Outcome {
     /// It answered.
-    Reply(Reply),
+    Reply(Box<Reply>),
     /// The request is about something else.
     NotMine(Box<Request>),
+}
+
+impl From<Reply> for Outcome {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(Box::new(reply))
+    }
+}
+
+impl From<Request> for Outcome {
+    fn from(request: Request) -> Self {
+        Self::NotMine(Box::new(request))
+    }
 }
 
 /// A request for [`Service::call`].

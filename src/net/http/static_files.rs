@@ -37,15 +37,18 @@ impl Service for StaticFiles {
             let (root, path) = (self.root.clone(), request.head.path.clone());
             // Disks can be slow; other connections go on meanwhile.
             let found = tokio::task::spawn_blocking(move || find(&root, &path)).await;
-            let Ok(Some(found)) = found else { return Outcome::NotMine(Box::new(request)) };
-            Outcome::Reply(match found {
-                _ if !matches!(request.head.method, Method::GET | Method::HEAD) => not_allowed(),
-                Found::Directory => redirect(&request.head),
-                Found::File(file) => file.reply(&request.head).await.unwrap_or_else(|error| {
-                    log::warn!(session:% = request.peer.id; "{}: {error}", file.path.display());
-                    text_reply(StatusCode::NOT_FOUND, "the file cannot be read")
-                }),
-            })
+            let Ok(Some(found)) = found else { return request.into() };
+            match found {
+                _ if !matches!(request.head.method, Method::GET | Method::HEAD) => not_allowed().into(),
+                Found::Directory => redirect(&request.head).into(),
+                Found::File(file) => match file.reply(&request.head).await {
+                    Ok(reply) => reply.into(),
+                    Err(error) => {
+                        log::warn!(session:% = request.peer.id; "{}: {error}", file.path.display());
+                        text_reply(StatusCode::NOT_FOUND, "404: the file cannot be read").into()
+                    }
+                },
+            }
         })
     }
 }
