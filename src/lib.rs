@@ -15,6 +15,8 @@
 //! What flows: bytes → a protocol's session → [`Frame`](media::Frame) → a stream's ring in the hub →
 //! a feed (the serialised form, made once) → its readers, each only a cursor.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod config;
 pub mod format;
 pub mod hub;
