@@ -5,5 +5,7 @@
 //! | format | what it is | who uses it |
 //! |---|---|---|
 //! | [`amf`] | Action Message Format 0 and 3: RTMP commands, FLV script data | rtmp, flv |
+//! | [`flv`] | Flash Video tags, legacy and Enhanced RTMP | rtmp (message bodies), HTTP-FLV, DVR |
 
 pub mod amf;
+pub mod flv;

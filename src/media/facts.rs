@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::aac::AudioSpecificConfig;
 use super::h264::AvcConfig;
+use super::h265::HvcConfig;
 use super::nal::{ParamSets, Role, nals};
 use super::{Codec, Facts, Kind, MediaError, Result, Track, TrackId, h264, h265};
 
@@ -47,6 +48,11 @@ impl Track {
                 let kept = if avc.length_size == 4 && !avc.repaired { config } else { avc.build()? };
                 (avc.sps()?.facts(), kept)
             }
+            Codec::H265 => {
+                let hvc = HvcConfig::parse(&config)?;
+                let kept = if hvc.length_size == 4 && !hvc.repaired { config } else { hvc.build()? };
+                (hvc.sps()?.facts(), kept)
+            }
             _ => (Facts::default(), config),
         };
         Ok(())
@@ -62,20 +68,20 @@ impl Track {
         if new.is_empty() {
             return Ok(false);
         }
-        match self.codec {
-            Codec::H264 => {
-                let mut sets = if self.config.is_empty() {
-                    ParamSets::default()
-                } else {
-                    AvcConfig::parse(&self.config)?.sets
-                };
-                if !sets.merge(self.codec, new) || sets.sps.is_empty() || sets.pps.is_empty() {
-                    return Ok(false);
-                }
-                self.set_config(AvcConfig::new(sets)?.build()?)?;
-            }
+        let mut sets = match self.codec {
+            _ if self.config.is_empty() => ParamSets::default(),
+            Codec::H264 => AvcConfig::parse(&self.config)?.sets,
+            Codec::H265 => HvcConfig::parse(&self.config)?.sets,
             _ => return Ok(false),
-        }
+        };
+        let changed = sets.merge(self.codec, new);
+        let complete = !sets.sps.is_empty() && !sets.pps.is_empty();
+        let config = match self.codec {
+            Codec::H264 if changed && complete => AvcConfig::new(sets)?.build()?,
+            Codec::H265 if changed && complete && !sets.vps.is_empty() => HvcConfig::new(sets)?.build()?,
+            _ => return Ok(false),
+        };
+        self.set_config(config)?;
         Ok(true)
     }
 
@@ -94,6 +100,7 @@ impl Track {
 pub fn length_size(codec: Codec, config: &[u8]) -> Result<u8> {
     match codec {
         Codec::H264 => Ok(AvcConfig::parse(config)?.length_size),
+        Codec::H265 => Ok(HvcConfig::parse(config)?.length_size),
         _ => Ok(4),
     }
 }

@@ -371,7 +371,22 @@ struct Vui {
 
 /// VUI parameters (E.1.1).
 fn vui(bits: &mut Bits<'_>) -> Result<Vui> {
+    skip_video_signal(bits)?;
     let mut vui = Vui::default();
+    if bits.flag("timing_info_present_flag")? {
+        let ticks = bits.u(32, "num_units_in_tick")?;
+        let scale = bits.u(32, "time_scale")?;
+        bits.skip(1, "fixed_frame_rate_flag")?;
+        // A tick is a field (E.2.1).
+        vui.fps = frame_rate(u64::from(scale), 2 * u64::from(ticks));
+    }
+    // What follows may be broken; the frame rate still holds.
+    vui.restriction = restriction(bits).unwrap_or(None);
+    Ok(vui)
+}
+
+/// What the VUI of H.264 and of H.265 begins with: aspect ratio, overscan, colours, chroma location.
+pub(crate) fn skip_video_signal(bits: &mut Bits<'_>) -> Result<()> {
     if bits.flag("aspect_ratio_info_present_flag")? && bits.u(8, "aspect_ratio_idc")? == 255 {
         bits.skip(32, "sar_width and sar_height")?;
     }
@@ -388,16 +403,7 @@ fn vui(bits: &mut Bits<'_>) -> Result<Vui> {
         bits.ue("chroma_sample_loc_type_top_field")?;
         bits.ue("chroma_sample_loc_type_bottom_field")?;
     }
-    if bits.flag("timing_info_present_flag")? {
-        let ticks = bits.u(32, "num_units_in_tick")?;
-        let scale = bits.u(32, "time_scale")?;
-        bits.skip(1, "fixed_frame_rate_flag")?;
-        // A tick is a field (E.2.1).
-        vui.fps = frame_rate(u64::from(scale), 2 * u64::from(ticks));
-    }
-    // What follows may be broken; the frame rate still holds.
-    vui.restriction = restriction(bits).unwrap_or(None);
-    Ok(vui)
+    Ok(())
 }
 
 /// The rest of the VUI, from the HRD parameters on.
