@@ -21,16 +21,23 @@
 //! [`Track::learn`], [`is_key`] and [`is_b_frame`] are the way in for protocols.
 
 pub mod aac;
+pub mod ac3;
+pub mod av1;
 mod bits;
 mod codec;
 mod facts;
+pub mod flac;
 mod frame;
+pub mod g711;
 pub mod h264;
 pub mod h265;
+pub mod mp3;
 pub mod nal;
+pub mod opus;
 #[cfg(test)]
 mod test;
 mod track;
+pub mod vp9;
 
 pub use codec::{Codec, Kind};
 pub use facts::{MAX_CONFIG, is_b_frame, is_key, length_size};
