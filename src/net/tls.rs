@@ -50,6 +50,12 @@ impl Certificate {
         *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = pair;
         Ok(())
     }
+
+    /// Takes over what `newer` has, also for all clones.
+    pub fn replace(&self, newer: &Self) {
+        let pair = Arc::clone(&newer.0.current.read().unwrap_or_else(PoisonError::into_inner));
+        *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = pair;
+    }
 }
 
 impl fmt::Debug for Certificate {
