@@ -461,11 +461,11 @@ mod tests {
     fn a_reload_takes_what_it_can() {
         let mut running = config("");
         let newer =
-            config("[log]\nlevel = \"debug\"\n[rtmp]\nlisten = 1936\n[vhost.default]\ngrace = \"1s\"");
+            config("[log]\nlevel = \"debug\"\n[server]\nworkers = 7\n[vhost.default]\ngrace = \"1s\"");
         let changes = running.adopt(&newer);
         assert_eq!(changes.applied, ["log.level = \"debug\"", "vhost.default.grace = \"1s\""]);
-        assert_eq!(changes.restart, ["rtmp.listen = [\"[::]:1936\"]"]);
-        assert_eq!(running.rtmp.listen, config("").rtmp.listen);
+        assert_eq!(changes.restart, ["server.workers = 7"]);
+        assert_eq!(running.server.workers, 0);
         assert_eq!(running.vhost("a", "b", "c").grace.as_secs(), 1);
         assert_eq!(running.adopt(&running.clone()), crate::config::Changes::default());
         // Back to the defaults: what a vhost's section set is undone.

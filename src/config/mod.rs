@@ -40,7 +40,7 @@ section! {
         live server: Server = Server::default();
         /// The log.
         live log: Log = Log::default();
-        /// The certificate for RTMPS and HTTPS.
+        /// The certificate for RTMPS and HTTPS. A reload reads the files again, so that a renewed one is shown.
         live tls: Tls = Tls::default();
         /// RTMP, for publishers and players.
         live rtmp: Rtmp = Rtmp::default();
@@ -67,7 +67,7 @@ section! {
         /// How long a stop waits for publishers and players to be seen off.
         live shutdown_timeout: Duration = secs(10), Duration::ZERO..=secs(600);
         /// After how much silence the system asks whether a TCP peer is still there. "0s": never.
-        live tcp_keepalive: Duration = secs(60), Duration::ZERO..=secs(7200);
+        restart tcp_keepalive: Duration = secs(60), Duration::ZERO..=secs(7200);
     }
 }
 
@@ -97,11 +97,11 @@ section! {
     /// RTMP, for publishers and players.
     pub struct Rtmp {
         /// Whether RTMP is served.
-        restart enabled: bool = true;
+        live enabled: bool = true;
         /// Where RTMP listens. "[::]" is all addresses, IPv4 too.
-        restart listen: Vec<SocketAddr> = any(1935);
+        live listen: Vec<SocketAddr> = any(1935);
         /// Where RTMPS listens; needs tls.cert and tls.key.
-        restart tls_listen: Vec<SocketAddr> = Vec::new();
+        live tls_listen: Vec<SocketAddr> = Vec::new();
         /// Chunk size of what is sent, in bytes.
         live chunk_size: u32 = 60_000, 128..=65_536;
         /// From accept to the end of the handshake.
@@ -123,13 +123,13 @@ section! {
     /// The HTTP front: live streams and files.
     pub struct Http {
         /// Whether HTTP is served.
-        restart enabled: bool = true;
+        live enabled: bool = true;
         /// Where HTTP listens. "[::]" is all addresses, IPv4 too.
-        restart listen: Vec<SocketAddr> = any(8080);
+        live listen: Vec<SocketAddr> = any(8080);
         /// Where HTTPS listens; needs tls.cert and tls.key.
-        restart tls_listen: Vec<SocketAddr> = Vec::new();
+        live tls_listen: Vec<SocketAddr> = Vec::new();
         /// Directory of files to serve. "": none.
-        live root: Option<PathBuf> = None;
+        restart root: Option<PathBuf> = None;
         /// Whether pages of other sites may read what is served (CORS).
         live crossdomain: bool = true;
         /// From accept to the end of a request's head.
@@ -151,7 +151,7 @@ section! {
         live merge_window: MergeWindow = MergeWindow::Auto,
             MergeWindow::Auto..=MergeWindow::Fixed(secs(2));
         /// How much of what is sent to a reader the system may hold back before it says "full".
-        live notsent_lowat: Size = Size::kib(256), Size::kib(16)..=Size::mib(16);
+        restart notsent_lowat: Size = Size::kib(256), Size::kib(16)..=Size::mib(16);
         /// A reader that takes nothing for so long is gone.
         live send_timeout: Duration = secs(30), secs(1)..=secs(600);
     }
