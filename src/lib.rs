@@ -5,7 +5,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | top | `server`: assembly, listeners, signals, limits |
+//! | top | [`server`]: assembly, listeners, signals, limits |
 //! | protocols | `rtmp` `http_live`: one protocol, one folder, one feature |
 //! | shared | [`hub`]: live streams by name, fan-out · [`net`]: sockets and the HTTP front |
 //! | containers | [`format`]: bytes to frames and back, no I/O, no clock |
@@ -25,3 +25,4 @@ pub mod media;
 pub mod net;
 #[cfg(feature = "rtmp")]
 pub mod rtmp;
+pub mod server;

@@ -1,5 +1,153 @@
 //! The command line.
 
-fn main() {
-    println!("rillbox {}", env!("CARGO_PKG_VERSION"));
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use rillbox::config::FILE_VARIABLE;
+use rillbox::server;
+
+const HELP: &str = "\
+Rillbox, a live-media server in a box.
+
+Usage: rillbox [COMMAND] [OPTIONS]
+
+Commands:
+  run      Run the server (this is what no command does, too)
+  check    Check the configuration: 0 and a summary, or 1 and what is wrong
+  version  Print the version and what is built in (also --version, -V)
+  help     Print this (also --help, -h)
+
+Options of run and check:
+  -c, --config FILE  Configuration file; without one all has its default.
+                     The environment's RILLBOX_CONFIG names it, too.
+
+Each key can be set by the environment, e.g. RILLBOX_RTMP_LISTEN=1935; conf/full.toml shows every key.
+Signals: HUP reads the configuration anew, USR1 opens the log file anew, TERM and INT stop.
+";
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Run(Option<PathBuf>),
+    Check(Option<PathBuf>),
+    Help,
+    Version,
+}
+
+/// The command line was not understood.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let env = std::env::var_os(FILE_VARIABLE).filter(|file| !file.is_empty());
+    let command = match parse(std::env::args_os().skip(1), env) {
+        Ok(command) => command,
+        Err(text) => {
+            eprintln!("rillbox: {text}; see rillbox --help");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match command {
+        Command::Help => print!("{HELP}"),
+        Command::Version => println!("rillbox {} ({})", env!("CARGO_PKG_VERSION"), features().join(" ")),
+        Command::Check(file) => match server::load(file.as_deref()) {
+            Ok(loaded) => print!("{}", server::summary(&loaded, file.as_deref())),
+            Err(error) => return fail(&error),
+        },
+        Command::Run(file) => {
+            if let Err(error) = server::run(file.as_deref()) {
+                return fail(&error);
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn fail(error: &server::ServerError) -> ExitCode {
+    for line in error.to_string().lines() {
+        eprintln!("rillbox: {line}");
+    }
+    ExitCode::FAILURE
+}
+
+/// Reads the command line; `file` is what the environment says.
+fn parse(args: impl IntoIterator<Item = OsString>, file: Option<OsString>) -> Result<Command, String> {
+    let mut file = file.map(PathBuf::from);
+    let mut command = None;
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        let text = arg.to_string_lossy();
+        match &*text {
+            "-h" | "--help" | "help" => return Ok(Command::Help),
+            "-V" | "--version" | "version" => return Ok(Command::Version),
+            "-c" | "--config" => {
+                file = Some(args.next().ok_or(format!("{text} needs a file"))?.into());
+            }
+            "run" | "check" if command.is_none() => command = Some(text.into_owned()),
+            _ => match text.strip_prefix("--config=") {
+                Some(path) if !path.is_empty() => file = Some(path.into()),
+                Some(_) => return Err("--config needs a file".into()),
+                None if text.starts_with('-') => return Err(format!("unknown option {text:?}")),
+                None if command.is_some() => return Err(format!("unexpected {text:?}")),
+                None => return Err(format!("unknown command {text:?}")),
+            },
+        }
+    }
+    Ok(match command.as_deref() {
+        Some("check") => Command::Check(file),
+        _ => Command::Run(file),
+    })
+}
+
+/// What is built in.
+fn features() -> Vec<&'static str> {
+    let all = [
+        ("rtmp", cfg!(feature = "rtmp")),
+        ("http-live", cfg!(feature = "http-live")),
+        ("tls", cfg!(feature = "tls")),
+        ("bench", cfg!(feature = "bench")),
+    ];
+    all.into_iter().filter_map(|(name, built)| built.then_some(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(args: &str) -> Result<Command, String> {
+        parse(args.split_whitespace().map(OsString::from), None)
+    }
+
+    #[test]
+    fn command_lines() {
+        assert_eq!(line(""), Ok(Command::Run(None)));
+        assert_eq!(line("run"), Ok(Command::Run(None)));
+        assert_eq!(line("run -c a.toml"), Ok(Command::Run(Some("a.toml".into()))));
+        assert_eq!(line("-c a.toml"), Ok(Command::Run(Some("a.toml".into()))));
+        assert_eq!(line("--config=a.toml check"), Ok(Command::Check(Some("a.toml".into()))));
+        assert_eq!(line("check --config a.toml"), Ok(Command::Check(Some("a.toml".into()))));
+        for version in ["version", "--version", "-V"] {
+            assert_eq!(line(version), Ok(Command::Version));
+        }
+        for help in ["help", "--help", "-h", "run --help"] {
+            assert_eq!(line(help), Ok(Command::Help));
+        }
+    }
+
+    #[test]
+    fn mistakes() {
+        assert_eq!(line("-c"), Err("-c needs a file".into()));
+        assert_eq!(line("--config="), Err("--config needs a file".into()));
+        assert_eq!(line("fly"), Err("unknown command \"fly\"".into()));
+        assert_eq!(line("run check"), Err("unexpected \"check\"".into()));
+        assert_eq!(line("run --fast"), Err("unknown option \"--fast\"".into()));
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment() {
+        let env = || Some(OsString::from("env.toml"));
+        assert_eq!(parse([], env()), Ok(Command::Run(Some("env.toml".into()))));
+        let args = ["-c", "a.toml"].map(OsString::from);
+        assert_eq!(parse(args, env()), Ok(Command::Run(Some("a.toml".into()))));
+    }
 }

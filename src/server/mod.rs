@@ -1,0 +1,326 @@
+//! Assembly: from a configuration to a running process, through its signals, to its end.
+//!
+//! | signal | effect |
+//! |---|---|
+//! | SIGHUP | reads the configuration anew; what can change while running does, nobody is dropped |
+//! | SIGUSR1 | opens the log file anew |
+//! | SIGTERM, SIGINT | stops: no new connections, publishers and readers are seen off, the process ends within `server.shutdown_timeout`; a second one ends it at once |
+//!
+//! Under systemd (`Type=notify-reload`, `Type=notify`) the manager is told when we are ready, reload and
+//! stop, and the watchdog is fed from the loop that handles signals and statistics.
+
+mod limits;
+mod log;
+mod notify;
+mod pid;
+mod report;
+mod room;
+mod services;
+
+use std::io;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use self::notify::Notify;
+use self::pid::PidFile;
+use self::services::Services;
+use crate::config::{self, Config, ConfigError, Loaded, Shared};
+use crate::net::{ConnectionLimit, NetError};
+
+pub use self::log::LogError;
+
+/// Why the server did not start, or not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// Another server holds the PID file.
+    #[error("server.pid_file: {path} is held by process {pid}: rillbox is running already", path = path.display())]
+    AlreadyRunning {
+        /// The PID file.
+        path: PathBuf,
+        /// What it says.
+        pid: String,
+    },
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What the configuration names is not as it has to be.
+    #[error("{0}")]
+    Unusable(String),
+    /// The log can't be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A port can't be opened, or a certificate not be read.
+    #[error("{key}: {source}")]
+    Net {
+        /// The key that asked for it.
+        key: &'static str,
+        /// Why.
+        source: NetError,
+    },
+    /// The PID file can't be written.
+    #[error("server.pid_file: cannot write {path}: {source}", path = path.display())]
+    PidFile {
+        /// The PID file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system refuses threads or signal handlers.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Reads the configuration `file` and the environment.
+///
+/// # Errors
+///
+/// The file can't be read or is wrong, or what it names can't be used.
+pub fn load(file: Option<&Path>) -> Result<Loaded, ServerError> {
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let loaded = config::load(file, env)?;
+    services::usable(&loaded.config)?;
+    Ok(loaded)
+}
+
+/// What `rillbox check` says of a configuration that is right.
+#[must_use]
+pub fn summary(loaded: &Loaded, file: Option<&Path>) -> String {
+    let name = file.map_or("the configuration (no file)".into(), |file| file.display().to_string());
+    let mut text = format!("{name} is right; what differs from the defaults:\n");
+    let defaults = Config::default().keys();
+    let len = text.len();
+    for key in loaded.config.keys() {
+        if !defaults.iter().any(|default| (&default.path, &default.value) == (&key.path, &key.value)) {
+            text += &format!("  {} = {}\n", key.path, key.value);
+        }
+    }
+    if text.len() == len {
+        text += "  nothing\n";
+    }
+    for warning in &loaded.warnings {
+        text += &format!("warning: {warning}\n");
+    }
+    text
+}
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+///
+/// It can't start; nothing was served then.
+pub fn run(file: Option<&Path>) -> Result<(), ServerError> {
+    let Loaded { config, warnings, .. } = load(file)?;
+    let pid_file = config.server.pid_file.as_deref().map(PidFile::lock).transpose()?;
+    log::start(&config.log)?;
+    for warning in warnings {
+        ::log::warn!("{warning}");
+    }
+    let runtime = runtime(config.server.workers)?;
+    let result = runtime.block_on(async {
+        let mut server = Server::start(file, config)?;
+        server.run().await;
+        server.stop().await;
+        Ok(())
+    });
+    // Whoever is still there had the time that the configuration gives.
+    runtime.shutdown_background();
+    drop(pid_file);
+    log::flush();
+    result
+}
+
+/// A runtime of `workers` threads, or as many as there are processors. One thread is spared the cost of
+/// the others.
+fn runtime(workers: u32) -> io::Result<Runtime> {
+    let workers = match usize::try_from(workers) {
+        Ok(0) | Err(_) => thread::available_parallelism().map_or(1, NonZero::get),
+        Ok(workers) => workers,
+    };
+    match workers {
+        1 => Builder::new_current_thread().enable_all().build(),
+        _ => Builder::new_multi_thread().worker_threads(workers).thread_name("worker").enable_all().build(),
+    }
+}
+
+/// The running server.
+struct Server<'a> {
+    file: Option<&'a Path>,
+    config: Shared,
+    limit: ConnectionLimit,
+    services: Services,
+    notify: Notify,
+    signals: Signals,
+}
+
+struct Signals {
+    hangup: Signal,
+    user1: Signal,
+    stop: StopSignals,
+}
+
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            stop: StopSignals {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
+        })
+    }
+}
+
+impl StopSignals {
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+impl<'a> Server<'a> {
+    fn start(file: Option<&'a Path>, config: Config) -> Result<Self, ServerError> {
+        // First, so that no signal kills us while we start.
+        let signals = Signals::new()?;
+        let limit = ConnectionLimit::new(connections(&config));
+        let notify = Notify::new(|name| std::env::var(name).ok());
+        let config = Shared::new(config);
+        let mut services = Services::new(&config, limit.clone());
+        services.apply(&config.current())?;
+        let greeting = services.greeting();
+        ::log::info!("rillbox {} is ready; {greeting}", env!("CARGO_PKG_VERSION"));
+        notify.ready(&greeting);
+        Ok(Self { file, config, limit, services, notify, signals })
+    }
+
+    /// Handles signals and the time until a signal to stop.
+    async fn run(&mut self) {
+        let mut second = every(Duration::from_secs(1));
+        let mut watchdog = self.notify.watchdog_interval().map(every);
+        let mut told = Instant::now();
+        loop {
+            tokio::select! {
+                signal = self.signals.stop.next() => {
+                    ::log::info!("{signal}: stopping");
+                    return;
+                }
+                _ = self.signals.hangup.recv() => self.reload(),
+                _ = self.signals.user1.recv() => log::reopen(),
+                () = tick(&mut watchdog) => self.notify.alive(),
+                _ = second.tick() => {
+                    let now = Instant::now();
+                    let interval = self.config.current().log.stream_interval;
+                    let tell = !interval.is_zero() && now.saturating_duration_since(told) >= interval;
+                    if tell {
+                        told = now;
+                    }
+                    self.services.tick(now, tell);
+                }
+            }
+        }
+    }
+
+    /// Puts in force what the file says now, or leaves all as it is.
+    fn reload(&mut self) {
+        self.notify.reloading();
+        match self.try_reload() {
+            Ok(()) => {}
+            Err(error) => {
+                for line in error.to_string().lines() {
+                    ::log::error!("reload: {line}");
+                }
+                ::log::error!("reload: the configuration is wrong, so that nothing was changed");
+            }
+        }
+        self.notify.ready(&self.services.greeting());
+    }
+
+    fn try_reload(&mut self) -> Result<(), ServerError> {
+        let Loaded { config: newer, warnings, .. } = load(self.file)?;
+        let current = self.config.current();
+        let mut config = Config::clone(&current);
+        let changes = config.adopt(&newer);
+        // What can fail comes first.
+        if config.log.target != current.log.target {
+            log::start(&config.log)?;
+        }
+        if let Err(error) = self.services.apply(&config) {
+            if config.log.target != current.log.target {
+                log::start(&current.log)?;
+            }
+            return Err(error);
+        }
+        ::log::set_max_level(config.log.level);
+        self.limit.set_max(connections(&config));
+        self.config.replace(config.clone());
+        self.services.reloaded(&config);
+        for warning in warnings {
+            ::log::warn!("reload: {warning}");
+        }
+        for change in &changes.restart {
+            ::log::warn!("reload: {change} needs a restart");
+        }
+        match changes.applied.len() {
+            0 => ::log::info!("reload: nothing else to change"),
+            _ => ::log::info!("reload: now {}", changes.applied.join(", ")),
+        }
+        Ok(())
+    }
+
+    /// Sees everybody off, but not for ever.
+    async fn stop(&mut self) {
+        self.notify.stopping();
+        let timeout = self.config.current().server.shutdown_timeout;
+        let deadline = Instant::now() + timeout;
+        self.services.stop();
+        let done = tokio::select! {
+            done = self.services.ended(deadline) => done,
+            signal = self.signals.stop.next() => {
+                ::log::warn!("{signal} again: ending at once");
+                false
+            }
+        };
+        if done {
+            ::log::info!("stopped");
+        } else {
+            ::log::warn!("stopped with {} connections open", self.limit.open());
+        }
+    }
+}
+
+/// How many connections the configuration and the system allow.
+fn connections(config: &Config) -> usize {
+    limits::fit(config.server.max_connections) as usize
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// The next tick; never, without an interval.
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}

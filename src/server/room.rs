@@ -1,0 +1,153 @@
+//! What the server asks of a protocol's room, and the rooms that are built in.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::config::{Config, Shared};
+use crate::hub::Hub;
+use crate::net::Listener;
+#[cfg(feature = "tls")]
+use crate::net::TlsAcceptor;
+
+/// A protocol, as the server sees it.
+pub(super) trait Room: Send + Sync {
+    /// Where it shall listen by `config`.
+    fn doors(&self, config: &Config) -> Vec<Door>;
+
+    /// Takes connections until the future is dropped.
+    fn serve(&self, listener: Listener, security: Security) -> Serve;
+
+    /// `config` is in force now.
+    fn reloaded(&self, _config: &Config) {}
+
+    /// The server stops: ends what the hub doesn't know of.
+    fn stop(&self) {}
+}
+
+/// Takes connections.
+pub(super) type Serve = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A place to listen at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Door {
+    /// What is spoken there, e.g. "RTMPS".
+    pub name: &'static str,
+    /// The key that names the address.
+    pub key: &'static str,
+    /// The address; its port may be 0.
+    pub address: SocketAddr,
+    /// How, if TLS is spoken.
+    pub tls: Option<TlsTerms>,
+}
+
+/// What differs between protocols over TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TlsTerms {
+    /// Protocols offered (RFC 7301).
+    pub alpn: &'static [&'static [u8]],
+    /// How long the handshake may take.
+    pub timeout: Duration,
+}
+
+/// What lies between TCP and the protocol.
+pub(super) enum Security {
+    Plain,
+    #[cfg(feature = "tls")]
+    Tls(TlsAcceptor),
+}
+
+/// All rooms that are built in.
+#[cfg_attr(
+    not(feature = "http"),
+    expect(unused_mut, unused_variables, reason = "a build without protocols has no rooms")
+)]
+#[allow(clippy::vec_init_then_push, reason = "features say what is pushed")]
+pub(super) fn rooms(config: &Shared, hub: &Hub) -> Vec<Box<dyn Room>> {
+    let mut rooms: Vec<Box<dyn Room>> = Vec::new();
+    #[cfg(feature = "http")]
+    rooms.push(Box::new(http::HttpRoom::new(config, hub)));
+    rooms
+}
+
+/// The doors for the addresses of two keys.
+#[cfg(feature = "http")]
+fn doors(
+    (name, key, addresses): (&'static str, &'static str, &[SocketAddr]),
+    (tls_name, tls_key, tls_addresses): (&'static str, &'static str, &[SocketAddr]),
+    terms: TlsTerms,
+) -> Vec<Door> {
+    let plain = addresses.iter().map(|address| Door { name, key, address: *address, tls: None });
+    let tls = tls_addresses.iter().map(|address| Door {
+        name: tls_name,
+        key: tls_key,
+        address: *address,
+        tls: Some(terms),
+    });
+    plain.chain(tls).collect()
+}
+
+#[cfg(feature = "http")]
+mod http {
+    use std::sync::Arc;
+
+    use super::{Config, Door, Hub, Listener, Room, Security, Serve, Shared, TlsTerms, doors};
+    use crate::net::http::static_files::StaticFiles;
+    use crate::net::http::{Front, Home, Options, Service};
+
+    /// Live streams, files, and the page at `/`.
+    pub(super) struct HttpRoom(Arc<Front>);
+
+    impl HttpRoom {
+        pub fn new(config: &Shared, _hub: &Hub) -> Self {
+            let config = config.current();
+            let mut services: Vec<Box<dyn Service>> = Vec::new();
+            if let Some(root) = &config.http.root {
+                services.push(Box::new(StaticFiles::new(root.clone())));
+            }
+            services.push(Box::new(Home));
+            Self(Front::new(options(&config), services))
+        }
+    }
+
+    impl Room for HttpRoom {
+        fn doors(&self, config: &Config) -> Vec<Door> {
+            let http = &config.http;
+            if !http.enabled {
+                return Vec::new();
+            }
+            doors(
+                ("HTTP", "http.listen", &http.listen),
+                ("HTTPS", "http.tls_listen", &http.tls_listen),
+                TlsTerms { alpn: &[b"http/1.1"], timeout: http.header_timeout },
+            )
+        }
+
+        fn serve(&self, listener: Listener, security: Security) -> Serve {
+            let front = Arc::clone(&self.0);
+            match security {
+                Security::Plain => Box::pin(front.run(listener)),
+                #[cfg(feature = "tls")]
+                Security::Tls(acceptor) => Box::pin(front.run_tls(listener, acceptor)),
+            }
+        }
+
+        fn reloaded(&self, config: &Config) {
+            self.0.set_options(options(config));
+        }
+
+        fn stop(&self) {
+            self.0.stop();
+        }
+    }
+
+    fn options(config: &Config) -> Options {
+        Options {
+            header_timeout: config.http.header_timeout,
+            idle_timeout: config.http.idle_timeout,
+            send_timeout: config.delivery.send_timeout,
+            max_header: config.http.max_header.bytes(),
+            crossdomain: config.http.crossdomain,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What runs: the hub, and a listener for each address of each protocol that is built in and switched on.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use super::room::{Door, Room, Security, rooms};
+use super::{ServerError, report};
+use crate::config::{Config, Shared};
+use crate::hub::Hub;
+#[cfg(feature = "tls")]
+use crate::net::{Certificate, TlsAcceptor};
+use crate::net::{ConnectionLimit, Listener, TcpOptions};
+
+/// Whether what the configuration names outside itself can be used.
+pub(super) fn usable(config: &Config) -> Result<(), ServerError> {
+    if let Some(root) = config.http.root.as_deref().filter(|root| !root.is_dir()) {
+        return Err(ServerError::Unusable(format!("http.root: {} is no directory", root.display())));
+    }
+    #[cfg(feature = "tls")]
+    certificate(config)?;
+    #[cfg(not(feature = "tls"))]
+    for (key, addresses) in
+        [("rtmp.tls_listen", &config.rtmp.tls_listen), ("http.tls_listen", &config.http.tls_listen)]
+    {
+        if !addresses.is_empty() {
+            let text = format!("{key}: this build has no TLS (Cargo feature \"tls\")");
+            return Err(ServerError::Unusable(text));
+        }
+    }
+    Ok(())
+}
+
+/// The hub, the rooms and their listeners.
+pub(super) struct Services {
+    limit: ConnectionLimit,
+    hub: Hub,
+    rooms: Vec<Box<dyn Room>>,
+    open: Vec<OpenDoor>,
+    /// What TLS listeners show; they follow when it is replaced.
+    #[cfg(feature = "tls")]
+    certificate: Option<Certificate>,
+}
+
+struct OpenDoor {
+    door: Door,
+    /// As the system gave it.
+    local: SocketAddr,
+    accepting: JoinHandle<()>,
+}
+
+impl Services {
+    pub fn new(config: &Shared, limit: ConnectionLimit) -> Self {
+        let hub = Hub::new(config.clone());
+        let rooms = rooms(config, &hub);
+        Self {
+            limit,
+            hub,
+            rooms,
+            open: Vec::new(),
+            #[cfg(feature = "tls")]
+            certificate: None,
+        }
+    }
+
+    /// Listens where `config` says, and only there. When that is not possible, nothing changes.
+    pub fn apply(&mut self, config: &Config) -> Result<(), ServerError> {
+        #[cfg(feature = "tls")]
+        self.certify(config)?;
+        let options = TcpOptions {
+            notsent_lowat: u32::try_from(config.delivery.notsent_lowat.bytes()).ok(),
+            keepalive: Some(config.server.tcp_keepalive).filter(|time| !time.is_zero()),
+            user_timeout: Some(config.delivery.send_timeout),
+        };
+        let mut wanted = Vec::new();
+        let mut new = Vec::new();
+        for room in &self.rooms {
+            for door in room.doors(config) {
+                let known =
+                    wanted.contains(&same(&door)) || self.open.iter().any(|o| same(&o.door) == same(&door));
+                wanted.push(same(&door));
+                if known {
+                    continue;
+                }
+                let security = self.security(&door)?;
+                let listener = Listener::bind(door.address, self.limit.clone(), options)
+                    .map_err(|source| ServerError::Net { key: door.key, source })?;
+                let local = listener.local_addr();
+                new.push((door, local, room.serve(listener, security)));
+            }
+        }
+        self.open.retain(|open| {
+            let stays = wanted.contains(&same(&open.door));
+            if !stays {
+                open.accepting.abort();
+                log::info!("{} no longer listens on {}", open.door.name, open.local);
+            }
+            stays
+        });
+        for (door, local, serve) in new {
+            log::info!("{} listens on {local}", door.name);
+            self.open.push(OpenDoor { door, local, accepting: tokio::spawn(serve) });
+        }
+        Ok(())
+    }
+
+    /// `config` is in force now.
+    pub fn reloaded(&self, config: &Config) {
+        self.hub.reload();
+        for room in &self.rooms {
+            room.reloaded(config);
+        }
+    }
+
+    /// To be called each second; `tell`: writes a line on each busy stream.
+    pub fn tick(&self, now: Instant, tell: bool) {
+        self.hub.tick(now);
+        if tell {
+            for text in self.hub.stats(now).iter().filter_map(report::line) {
+                log::info!("{text}");
+            }
+        }
+    }
+
+    /// Closes the ports, and begins to see publishers and readers off.
+    pub fn stop(&mut self) {
+        for open in self.open.drain(..) {
+            open.accepting.abort();
+        }
+        for room in &self.rooms {
+            room.stop();
+        }
+        self.hub.stop();
+    }
+
+    /// Waits until all publishers and readers are gone, until `deadline` at most, and says whether they are.
+    pub async fn ended(&self, deadline: Instant) -> bool {
+        const PAUSE: Duration = Duration::from_millis(20);
+        // A connection outlives its stream while it says good-bye; one that has nothing to say (no handshake
+        // yet) is not waited for longer than that.
+        const FLUSH: Duration = Duration::from_millis(300);
+        let mut flushed = None;
+        while self.limit.open() > 0 {
+            let now = Instant::now();
+            if self.hub.sessions() == 0 && now >= *flushed.get_or_insert(now + FLUSH) {
+                return true;
+            }
+            if now >= deadline {
+                return false;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        true
+    }
+
+    /// What a newcomer has to know: where to publish and where to play.
+    pub fn greeting(&self) -> String {
+        let listening: Vec<_> = self.open.iter().map(|open| (open.door.name, open.local)).collect();
+        report::greeting(&listening)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn security(&self, _: &Door) -> Result<Security, ServerError> {
+        Ok(Security::Plain)
+    }
+
+    #[cfg(feature = "tls")]
+    fn security(&self, door: &Door) -> Result<Security, ServerError> {
+        let Some(terms) = door.tls else { return Ok(Security::Plain) };
+        let none =
+            || ServerError::Unusable(format!("{}: expected tls.cert and tls.key to be set, too", door.key));
+        let certificate = self.certificate.as_ref().ok_or_else(none)?;
+        let acceptor = TlsAcceptor::new(certificate, terms.alpn, terms.timeout);
+        acceptor.map(Security::Tls).map_err(|source| ServerError::Net { key: door.key, source })
+    }
+
+    /// Reads the certificate, which may be another one now.
+    #[cfg(feature = "tls")]
+    fn certify(&mut self, config: &Config) -> Result<(), ServerError> {
+        match (certificate(config)?, &self.certificate) {
+            (Some(newer), Some(certificate)) => certificate.replace(&newer),
+            (Some(newer), None) => self.certificate = Some(newer),
+            (None, _) => {}
+        }
+        Ok(())
+    }
+}
+
+/// What makes a door the same after a reload.
+fn same(door: &Door) -> (&'static str, SocketAddr) {
+    (door.key, door.address)
+}
+
+/// Reads the certificate, if one is configured.
+#[cfg(feature = "tls")]
+fn certificate(config: &Config) -> Result<Option<Certificate>, ServerError> {
+    let (Some(cert), Some(key)) = (&config.tls.cert, &config.tls.key) else { return Ok(None) };
+    let certificate = Certificate::load(cert, key);
+    certificate.map(Some).map_err(|source| ServerError::Net { key: "tls", source })
+}

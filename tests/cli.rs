@@ -1,0 +1,399 @@
+//! The program as a process: command line, configuration, signals, PID file. All ports are 0.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // a test fails by panicking
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Nothing here takes this long, on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const PORTS: &str = "[rtmp]\nlisten = [\"127.0.0.1:0\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\n";
+
+/// A directory for one test, with its configuration.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("rillbox-cli-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(name);
+        fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+
+    fn with(text: &str) -> Self {
+        let dir = Self::new();
+        dir.write(text);
+        dir
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path("r.toml")
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.config(), text).unwrap();
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn rillbox(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rillbox"));
+    command.args(args).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RILLBOX_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Exit code, output and errors of a command that ends.
+fn said(command: &str, config: &Path) -> (i32, String, String) {
+    said_by(rillbox(&[command, "-c", config.to_str().unwrap()]))
+}
+
+fn said_by(mut command: Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().expect("not killed"), text(stdout), text(stderr))
+}
+
+/// A running server.
+struct Server {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Server {
+    /// Starts it and waits until it is ready.
+    fn start(config: &Path) -> Self {
+        let mut server = Self::spawn(rillbox(&["run", "-c", config.to_str().unwrap()]));
+        server.wait_for(" is ready; ");
+        server
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Self { child, lines, seen: Vec::new() }
+    }
+
+    /// The next line that holds `text`.
+    fn wait_for(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no line with {text:?}; there were: {:#?}", self.seen);
+            };
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Where a protocol listens, by the last line that said so.
+    fn address(&self, protocol: &str) -> String {
+        let text = format!(" {protocol} listens on ");
+        let line = self.seen.iter().rev().find(|line| line.contains(&text)).unwrap();
+        line.split(&text).nth(1).unwrap().to_owned()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still running; it said: {:#?}", self.seen);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn wrong_keys_are_told_and_nothing_runs() {
+    let dir = Dir::with("[rtmp]\nlisen = 1\n[log]\nlevel = \"loud\"\n");
+    let file = dir.config().display().to_string();
+    let expected = format!(
+        "rillbox: {file}:2: rtmp.lisen: unknown key; did you mean \"listen\"?\n\
+         rillbox: {file}:4: log.level: expected \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\", found \
+         \"loud\"\n"
+    );
+    for command in ["run", "check"] {
+        assert_eq!(said(command, &dir.config()), (1, String::new(), expected.clone()));
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read_are_told() {
+    let dir = Dir::new();
+    let file = dir.config().display().to_string();
+    let expected =
+        format!("rillbox: cannot read configuration file {file}: No such file or directory (os error 2)\n");
+    for command in ["run", "check"] {
+        assert_eq!(said(command, &dir.config()), (1, String::new(), expected.clone()));
+    }
+    let (code, _, text) = said("run", &dir.0);
+    assert_eq!((code, text.lines().count()), (1, 1), "{text}");
+}
+
+#[test]
+fn check_tells_what_differs_from_the_defaults() {
+    let dir = Dir::with("[server]\nworkers = 2\n");
+    let file = dir.config().display().to_string();
+    let expected = format!("{file} is right; what differs from the defaults:\n  server.workers = 2\n");
+    assert_eq!(said("check", &dir.config()), (0, expected, String::new()));
+    for shipped in ["rillbox.toml", "full.toml"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(shipped);
+        let (code, text, _) = said("check", &file);
+        assert_eq!(code, 0);
+        assert!(text.ends_with("differs from the defaults:\n  nothing\n"), "{text}");
+    }
+}
+
+#[test]
+fn the_environment_is_heeded() {
+    let dir = Dir::with("");
+    let mut command = rillbox(&["check"]);
+    command.env("RILLBOX_CONFIG", dir.config()).env("RILLBOX_RTMP_CHUNK_SIZE", "4096").env("RILLBOX_X", "1");
+    let (code, text, _) = said_by(command);
+    assert_eq!(code, 0);
+    assert!(text.contains("\n  rtmp.chunk_size = 4096\n"), "{text}");
+    assert!(text.contains("\nwarning: RILLBOX_X: no key has this name, ignored\n"), "{text}");
+    let mut command = rillbox(&["check"]);
+    command.env("RILLBOX_RTMP_CHUNK_SIZE", "1");
+    let expected = "rillbox: RILLBOX_RTMP_CHUNK_SIZE: rtmp.chunk_size: expected 128 to 65536, found \"1\"\n";
+    assert_eq!(said_by(command), (1, String::new(), expected.into()));
+}
+
+#[test]
+fn usage() {
+    let (code, out, err) = said_by(rillbox(&["fly"]));
+    assert_eq!((code, &*out, &*err), (2, "", "rillbox: unknown command \"fly\"; see rillbox --help\n"));
+    let (code, out, _) = said_by(rillbox(&["--help"]));
+    assert!(code == 0 && out.contains("Usage: rillbox"));
+    let (code, out, _) = said_by(rillbox(&["version"]));
+    assert!(code == 0 && out.starts_with(concat!("rillbox ", env!("CARGO_PKG_VERSION"), " (")), "{out}");
+}
+
+#[test]
+fn a_taken_port_is_told() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let dir =
+        Dir::with(&format!("[log]\nlevel = \"warn\"\n[http]\nlisten = \"{address}\"\n[rtmp]\nlisten = []\n"));
+    let (code, _, text) = said("run", &dir.config());
+    let expected =
+        format!("rillbox: http.listen: cannot listen on {address}: the port is taken by another program");
+    assert!(text.starts_with(&expected), "{text}");
+    assert_eq!((code, text.lines().count()), (1, 1), "{text}");
+}
+
+#[test]
+fn what_the_configuration_names_must_be_there() {
+    let dir = Dir::with(&format!("{PORTS}root = \"/nowhere\"\n"));
+    let expected = "rillbox: http.root: /nowhere is no directory\n";
+    assert_eq!(said("check", &dir.config()), (1, String::new(), expected.into()));
+    dir.write("[log]\ntarget = \"/nowhere/r.log\"\n");
+    let (code, _, text) = said("run", &dir.config());
+    assert!(
+        code == 1 && text.starts_with("rillbox: log.target: cannot open log file /nowhere/r.log: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_second_server_with_the_same_pid_file_does_not_start() {
+    let dir = Dir::new();
+    let pid_file = dir.path("r.pid");
+    dir.write(&format!("{PORTS}[server]\npid_file = \"{}\"\n", pid_file.display()));
+    let mut first = Server::start(&dir.config());
+    let pid = first.child.id();
+    assert_eq!(fs::read_to_string(&pid_file).unwrap(), format!("{pid}\n"));
+    let expected = format!(
+        "rillbox: server.pid_file: {} is held by process {pid}: rillbox is running already\n",
+        pid_file.display()
+    );
+    assert_eq!(said("run", &dir.config()), (1, String::new(), expected));
+    first.signal(Signal::TERM);
+    assert_eq!(first.ended().code(), Some(0));
+    assert!(!pid_file.exists());
+    drop(Server::start(&dir.config()));
+    assert!(pid_file.exists(), "a killed server leaves the file, but not the lock");
+    drop(Server::start(&dir.config()));
+}
+
+#[test]
+fn stops_at_once_when_nobody_is_there() {
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        for workers in [1, 2] {
+            let dir = Dir::with(&format!("{PORTS}[server]\nworkers = {workers}\n"));
+            let mut server = Server::start(&dir.config());
+            let start = Instant::now();
+            server.signal(signal);
+            server.wait_for(&format!("{name}: stopping"));
+            server.wait_for("stopped");
+            assert_eq!(server.ended().code(), Some(0));
+            assert!(start.elapsed() < Duration::from_secs(5));
+        }
+    }
+}
+
+#[test]
+fn connections_do_not_hold_a_stop() {
+    let dir = Dir::with(&format!("{PORTS}[server]\nshutdown_timeout = \"1s\"\n"));
+    let mut server = Server::start(&dir.config());
+    let mut held: Vec<TcpStream> =
+        ["HTTP"].iter().map(|name| TcpStream::connect(server.address(name)).unwrap()).collect();
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(held.iter_mut().all(|socket| socket.read(&mut [0; 1]).unwrap_or(0) == 0));
+}
+
+#[test]
+fn a_good_reload_changes_what_it_can() {
+    let dir = Dir::with(PORTS);
+    let mut server = Server::start(&dir.config());
+    let http = server.address("HTTP");
+    dir.write(
+        "[server]\nworkers = 7\n[log]\nlevel = \"debug\"\n[http]\nlisten = [\"127.0.0.1:0\", \"127.0.0.2:0\"]\n\
+         [rtmp]\nenabled = false\nlisten = [\"127.0.0.1:0\"]\n",
+    );
+    server.signal(Signal::HUP);
+    server.wait_for("WARN  -------- reload: server.workers = 7 needs a restart");
+    let line = server.wait_for("reload: now ");
+    assert!(line.contains("log.level = \"debug\", "), "{line}");
+    TcpStream::connect(&http).unwrap();
+    TcpStream::connect(server.address("HTTP")).unwrap();
+    assert_ne!(http, server.address("HTTP"), "the one more");
+    server.signal(Signal::HUP);
+    server.wait_for("reload: server.workers = 7 needs a restart");
+    server.wait_for("reload: nothing else to change");
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().code(), Some(0));
+}
+
+#[test]
+fn a_bad_reload_changes_nothing() {
+    let dir = Dir::with(PORTS);
+    let mut server = Server::start(&dir.config());
+    let http = server.address("HTTP");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let moved = format!("[http]\nlisten = \"{address}\"\n[rtmp]\nlisten = []\n");
+    for (text, expected) in [
+        ("[log]\nlevel = \"off\"\n[rtmp]\nlisen = 1\n", "rtmp.lisen: unknown key"),
+        ("this is no TOML", "not TOML: "),
+        (&moved, "http.listen: cannot listen on 127.0.0.1:"),
+    ] {
+        dir.write(text);
+        server.signal(Signal::HUP);
+        let line = server.wait_for("ERROR");
+        assert!(line.contains(expected), "{line}");
+        server.wait_for("nothing was changed");
+        TcpStream::connect(&http).unwrap();
+    }
+    fs::remove_file(dir.config()).unwrap();
+    server.signal(Signal::HUP);
+    server.wait_for("reload: cannot read configuration file");
+    dir.write(PORTS);
+    server.signal(Signal::HUP);
+    server.wait_for("reload: nothing else to change");
+}
+
+#[test]
+fn the_log_file_is_opened_anew() {
+    let dir = Dir::new();
+    let (log, old) = (dir.path("r.log"), dir.path("r.log.1"));
+    dir.write(&format!("{PORTS}[log]\ntarget = \"{}\"\n", log.display()));
+    let mut server = Server::spawn(rillbox(&["run", "-c", dir.config().to_str().unwrap()]));
+    let holds = |path: &Path, text: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        while !fs::read_to_string(path).is_ok_and(|all| all.contains(text)) {
+            assert!(Instant::now() < deadline, "no {text:?} in {}", path.display());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    holds(&log, " is ready; ");
+    fs::rename(&log, &old).unwrap();
+    server.signal(Signal::USR1);
+    holds(&log, "log file opened anew");
+    // A reload may lead the lines elsewhere.
+    dir.write(PORTS);
+    server.signal(Signal::HUP);
+    server.wait_for("log.target = \"stderr\"");
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().code(), Some(0));
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let dir = Dir::with(PORTS);
+    let name = format!("rillbox-cli-{}", std::process::id());
+    let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = rillbox(&["run", "-c", dir.config().to_str().unwrap()]);
+    command.env("NOTIFY_SOCKET", format!("@{name}")).env("WATCHDOG_USEC", "200000");
+    let mut server = Server::spawn(command);
+    let told = |text: &str| {
+        let mut buf = [0; 1024];
+        loop {
+            let len = manager.recv(&mut buf).expect(text);
+            if buf[..len].starts_with(text.as_bytes()) {
+                return;
+            }
+        }
+    };
+    told("READY=1\nSTATUS=");
+    told("WATCHDOG=1");
+    told("WATCHDOG=1");
+    server.signal(Signal::HUP);
+    told("RELOADING=1\nMONOTONIC_USEC=");
+    told("READY=1");
+    server.signal(Signal::TERM);
+    told("STOPPING=1");
+    assert_eq!(server.ended().code(), Some(0));
+}
