@@ -2,22 +2,23 @@
 
 use super::message::{Command, status};
 use crate::format::amf::Value;
+use crate::format::flv::fourcc;
 use crate::media::{Codec, Kind};
 
-/// Codecs with their FourCC in Enhanced RTMP; a codec's place is its bit in a [`CodecSet`].
-const FOURCC: [(&str, Codec); 10] = [
-    ("avc1", Codec::H264),
-    ("hvc1", Codec::H265),
-    ("av01", Codec::Av1),
-    ("vp09", Codec::Vp9),
-    ("vp08", Codec::Vp8),
-    ("mp4a", Codec::Aac),
-    (".mp3", Codec::Mp3),
-    ("Opus", Codec::Opus),
-    ("fLaC", Codec::Flac),
-    ("ac-3", Codec::Ac3),
+/// The codecs of Enhanced RTMP; a codec's place is its bit in a [`CodecSet`].
+const CODECS: [Codec; 11] = [
+    Codec::H264,
+    Codec::H265,
+    Codec::Av1,
+    Codec::Vp9,
+    Codec::Vp8,
+    Codec::Aac,
+    Codec::Mp3,
+    Codec::Opus,
+    Codec::Flac,
+    Codec::Ac3,
+    Codec::Eac3,
 ];
-const EAC3: (&str, Codec) = ("ec-3", Codec::Eac3);
 /// `FourCcInfoMask`: can decode, can forward.
 const CAN_TAKE: u32 = 1 | 4;
 /// What we say of each codec: we forward it.
@@ -38,7 +39,7 @@ impl CodecSet {
     /// Whether a player with this set takes a codec. Data and codecs without a FourCC pass.
     #[must_use]
     pub fn has(self, codec: Codec) -> bool {
-        bit(|c| c.1 == codec).is_none_or(|bit| self.0 & bit != 0)
+        bit(|c| c == codec).is_none_or(|bit| self.0 & bit != 0)
     }
 
     /// As a number below 2048.
@@ -50,13 +51,17 @@ impl CodecSet {
     fn add(&mut self, fourcc: &str) {
         match fourcc {
             "*" => *self = Self::ALL,
-            _ => self.0 |= bit(|c| c.0 == fourcc).unwrap_or(0),
+            _ => self.0 |= bit(|c| name(c) == fourcc).unwrap_or(0),
         }
     }
 }
 
-fn bit(is: impl Fn(&(&str, Codec)) -> bool) -> Option<u16> {
-    FOURCC.iter().chain([&EAC3]).position(is).map(|n| 1 << n)
+fn bit(is: impl Fn(Codec) -> bool) -> Option<u16> {
+    CODECS.iter().position(|codec| is(*codec)).map(|n| 1 << n)
+}
+
+fn name(codec: Codec) -> String {
+    String::from_utf8_lossy(&fourcc(codec).unwrap_or_default()).into_owned()
 }
 
 /// What a client says of itself when it connects.
@@ -114,11 +119,13 @@ impl Connect {
 
 /// What Enhanced RTMP has both sides say in their command objects: that we carry all of its codecs.
 pub(super) fn our_codecs() -> [(&'static str, Value); 4] {
-    let all = || FOURCC.iter().chain([&EAC3]);
-    let map = |kind| Value::object(all().filter(|c| c.1.kind() == kind).map(|c| (c.0, CAN_FORWARD.into())));
+    let map = |kind| {
+        let codecs = CODECS.iter().filter(|codec| codec.kind() == kind);
+        Value::Object(codecs.map(|codec| (name(*codec), CAN_FORWARD.into())).collect())
+    };
     [
         ("capsEx", CAPS_EX.into()),
-        ("fourCcList", Value::StrictArray(all().map(|c| c.0.into()).collect())),
+        ("fourCcList", Value::StrictArray(CODECS.iter().map(|codec| name(*codec).into()).collect())),
         ("videoFourCcInfoMap", map(Kind::Video)),
         ("audioFourCcInfoMap", map(Kind::Audio)),
     ]
@@ -196,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_sets_are_what_they_say() {
-        for (_, codec) in FOURCC.iter().chain([&EAC3]) {
+        for codec in &CODECS {
             assert!(CodecSet::ALL.has(*codec));
             assert_eq!(
                 CodecSet::LEGACY.has(*codec),

@@ -13,14 +13,16 @@
 //!   `seek`, `play2`), more than one stream on a connection.
 //!
 //! From the wire up: [`handshake`], [`chunk`], [`message`], [`connect`]; [`session`] and [`client_session`] are the
-//! two sides as machines of bytes, [`play`] is what a player gets.
+//! two sides as machines of bytes, [`play`] is what a player gets; [`server`] and [`client`] put them on sockets.
 
 pub mod chunk;
+pub mod client;
 pub mod client_session;
 pub mod connect;
 pub mod handshake;
 pub mod message;
 pub mod play;
+pub mod server;
 pub mod session;
 pub mod url;
 
