@@ -29,6 +29,8 @@ Signals: HUP reads the configuration anew, USR1 opens the log file anew, TERM an
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
+    #[cfg(feature = "bench")]
+    Bench(Vec<String>),
     Run(Option<PathBuf>),
     Check(Option<PathBuf>),
     Help,
@@ -58,6 +60,12 @@ fn main() -> ExitCode {
         }
     };
     match command {
+        #[cfg(feature = "bench")]
+        Command::Bench(line) => {
+            if let Err(error) = rillbox::bench::run(line) {
+                return fail(&error);
+            }
+        }
         Command::Help => print!("{HELP}"),
         Command::Version => println!("rillbox {} ({})", env!("CARGO_PKG_VERSION"), features().join(" ")),
         Command::Check(file) => match server::load(file.as_deref()) {
@@ -73,7 +81,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn fail(error: &server::ServerError) -> ExitCode {
+fn fail(error: &dyn std::error::Error) -> ExitCode {
     for line in error.to_string().lines() {
         eprintln!("rillbox: {line}");
     }
@@ -90,6 +98,10 @@ fn parse(args: impl IntoIterator<Item = OsString>, file: Option<OsString>) -> Re
         match &*text {
             "-h" | "--help" | "help" => return Ok(Command::Help),
             "-V" | "--version" | "version" => return Ok(Command::Version),
+            #[cfg(feature = "bench")]
+            "bench" if command.is_none() => {
+                return Ok(Command::Bench(args.map(|arg| arg.to_string_lossy().into_owned()).collect()));
+            }
             "-c" | "--config" => {
                 file = Some(args.next().ok_or(format!("{text} needs a file"))?.into());
             }
