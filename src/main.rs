@@ -41,16 +41,6 @@ enum Command {
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    #[cfg(feature = "bench")]
-    if std::env::args().nth(1).as_deref() == Some("bench") {
-        return match rillbox::bench::run(std::env::args().skip(2)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("rillbox bench: {error}");
-                ExitCode::FAILURE
-            }
-        };
-    }
     let env = std::env::var_os(FILE_VARIABLE).filter(|file| !file.is_empty());
     let command = match parse(std::env::args_os().skip(1), env) {
         Ok(command) => command,

@@ -105,14 +105,17 @@ mod http {
     pub(super) struct HttpRoom(Arc<Front>);
 
     impl HttpRoom {
-        pub fn new(config: &Shared, _hub: &Hub) -> Self {
-            let config = config.current();
+        #[cfg_attr(not(feature = "http-live"), expect(unused_variables, reason = "files need no hub"))]
+        pub fn new(config: &Shared, hub: &Hub) -> Self {
+            let current = config.current();
             let mut services: Vec<Box<dyn Service>> = Vec::new();
-            if let Some(root) = &config.http.root {
+            #[cfg(feature = "http-live")]
+            services.push(Box::new(crate::http_live::HttpLive::new(hub.clone(), config.clone())));
+            if let Some(root) = &current.http.root {
                 services.push(Box::new(StaticFiles::new(root.clone())));
             }
             services.push(Box::new(Home));
-            Self(Front::new(options(&config), services))
+            Self(Front::new(options(&current), services))
         }
     }
 
