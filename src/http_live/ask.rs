@@ -1,6 +1,7 @@
 use super::audio::{self, Adts, Mp3};
 use super::flv::Flv;
 use super::framed::Framed;
+use super::ts::{self, Ts};
 use crate::format::flv::default_track;
 use crate::hub::{ClientKind, FeedKey, Hub, Package, StreamName};
 use crate::media::{Codec, Kind, Track};
@@ -24,6 +25,7 @@ pub(super) enum Form {
     Aac,
     Flv,
     Mp3,
+    Ts,
 }
 
 impl Ask {
@@ -46,7 +48,7 @@ impl Ask {
 
     pub(super) fn key(&self, framing: Framing) -> FeedKey {
         let variant = match self.form {
-            Form::Flv => u32::from(self.audio) | u32::from(self.video) << 1,
+            Form::Flv | Form::Ts => u32::from(self.audio) | u32::from(self.video) << 1,
             Form::Aac | Form::Mp3 => 0,
         };
         FeedKey { format: self.form.name(framing), variant }
@@ -57,6 +59,7 @@ impl Ask {
             Form::Aac => Box::new(Framed::new(Adts::default(), framing)),
             Form::Flv => Box::new(Framed::new(Flv::new(self.audio, self.video), framing)),
             Form::Mp3 => Box::new(Framed::new(Mp3, framing)),
+            Form::Ts => Box::new(Framed::new(Ts::new(self.audio, self.video), framing)),
         }
     }
 
@@ -67,6 +70,7 @@ impl Ask {
             Form::Aac => audio::first(tracks, Codec::Aac).is_some(),
             Form::Flv => has(self.audio, Kind::Audio) || has(self.video, Kind::Video),
             Form::Mp3 => audio::first(tracks, Codec::Mp3).is_some(),
+            Form::Ts => tracks.iter().any(|track| ts::has(track, self.audio, self.video)),
         };
         if enough {
             return None;
@@ -82,6 +86,7 @@ impl Form {
             "aac" => Some(Self::Aac),
             "flv" => Some(Self::Flv),
             "mp3" => Some(Self::Mp3),
+            "ts" => Some(Self::Ts),
             _ => None,
         }
     }
@@ -91,6 +96,7 @@ impl Form {
             Self::Aac => "audio/aac",
             Self::Flv => "video/x-flv",
             Self::Mp3 => "audio/mpeg",
+            Self::Ts => "video/MP2T",
         }
     }
 
@@ -99,6 +105,7 @@ impl Form {
             Self::Aac => ClientKind::AacPlay,
             Self::Flv => ClientKind::FlvPlay,
             Self::Mp3 => ClientKind::Mp3Play,
+            Self::Ts => ClientKind::TsPlay,
         }
     }
 
@@ -113,6 +120,9 @@ impl Form {
             (Self::Mp3, Framing::Chunked) => "mp3-chunked",
             (Self::Mp3, Framing::Raw) => "mp3-raw",
             (Self::Mp3, Framing::WebSocket) => "mp3-websocket",
+            (Self::Ts, Framing::Chunked) => "ts-chunked",
+            (Self::Ts, Framing::Raw) => "ts-raw",
+            (Self::Ts, Framing::WebSocket) => "ts-websocket",
         }
     }
 }
@@ -132,7 +142,7 @@ mod tests {
     fn paths_name_streams() {
         for (target, app, stream, form) in [
             ("/live/demo.flv", "live", "demo", Form::Flv),
-            ("//live/cam.1.flv?x=y", "live", "cam.1", Form::Flv),
+            ("//live/cam.1.ts?x=y", "live", "cam.1", Form::Ts),
             ("/a/b/demo.aac", "a/b", "demo", Form::Aac),
             ("/live/_definst_/demo.mp3", "live", "demo", Form::Mp3),
             ("/demo.flv", DEFAULT_APP, "demo", Form::Flv),

@@ -1,14 +1,15 @@
-//! Live streams over HTTP and WebSocket: `http://host:8080/live/demo.flv`, `.aac`, `.mp3`.
+//! Live streams over HTTP and WebSocket: `http://host:8080/live/demo.flv`, `.ts`, `.aac`, `.mp3`.
 //!
 //! | path ends in | content | `Content-Type` |
 //! |---|---|---|
 //! | `.flv` | FLV with Enhanced RTMP codecs; also `ws://` | `video/x-flv` |
+//! | `.ts` | MPEG transport stream of all tracks it can carry; also `ws://` | `video/MP2T` |
 //! | `.aac` | ADTS, the first AAC track | `audio/aac` |
 //! | `.mp3` | MP3 frames, the first MP3 track | `audio/mpeg` |
 //!
 //! The vhost is that of `?vhost=` or `?domain=`, otherwise the host that the client asked. What stands before
 //! the last slash is the app (`/a/b/cam.flv` is stream `cam` of app `a/b`). `?has_video=off` and
-//! `?has_audio=off` leave a kind of track out.
+//! `?has_audio=off` leave a kind of track out of FLV and TS.
 //!
 //! Bodies are chunked as SRS's are, raw for HTTP/1.0, one message per entry on a WebSocket; each of the three is
 //! a feed of its own, so that chunk and frame heads too are made once for all readers. A body begins when it is
@@ -25,6 +26,7 @@ mod framed;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod ts;
 
 use std::time::{Duration, Instant};
 
@@ -66,6 +68,7 @@ impl HttpLive {
             Form::Aac => live.aac,
             Form::Flv => live.flv,
             Form::Mp3 => live.mp3,
+            Form::Ts => live.ts,
         };
         (live.enabled && form).then_some((ask, live.wait))
     }

@@ -254,7 +254,9 @@ fn ac3(data: &[u8]) -> Found {
     }
     match whole(data, len, header.samples, header.sample_rate) {
         // The frame it belongs to is lost.
-        Found::Whole(orphan) if header.dependent => Found::Whole(Whole { payload: None, samples: 0, ..orphan }),
+        Found::Whole(orphan) if header.dependent => {
+            Found::Whole(Whole { payload: None, samples: 0, ..orphan })
+        }
         found => found,
     }
 }

@@ -171,7 +171,8 @@ impl Program {
     }
 
     fn pat(&mut self, pat: &Pat<'_>) {
-        let mut programs = pat.programs().filter(|(number, _)| self.wanted.is_none_or(|wanted| wanted == *number));
+        let mut programs =
+            pat.programs().filter(|(number, _)| self.wanted.is_none_or(|wanted| wanted == *number));
         let same = |(number, _): &(u16, u16)| self.chosen.is_some_and(|(chosen, _)| chosen == *number);
         let first = pat.programs().find(|(number, _)| self.wanted.is_none_or(|wanted| wanted == *number));
         let new = match programs.find(same) {

@@ -85,7 +85,10 @@ fn opus_channels(track: &Track) -> u8 {
 #[derive(Debug)]
 pub(super) enum Form {
     /// An access unit delimiter, and before key frames parameter sets; all with start codes.
-    AnnexB { aud: &'static [u8], sets: Vec<u8> },
+    AnnexB {
+        aud: &'static [u8],
+        sets: Vec<u8>,
+    },
     /// An ADTS header, here for an empty packet.
     Adts(heapless::Vec<u8, MAX_ADTS>),
     /// The control header of Opus in MPEG-TS.

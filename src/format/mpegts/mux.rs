@@ -325,7 +325,8 @@ impl Muxer {
 
     /// Where frames are far apart, writes the clock for the time in between.
     fn fill(&mut self, now: i64, out: &mut BytesMut) {
-        let cc = self.streams.iter().find(|stream| stream.pid == self.clock.pid).map_or(0, |stream| stream.cc);
+        let cc =
+            self.streams.iter().find(|stream| stream.pid == self.clock.pid).map_or(0, |stream| stream.cc);
         while let Some(last) = self.clock.pcr.filter(|last| now.saturating_sub(*last) > self.pcr_every) {
             let pcr = last + self.pcr_every;
             self.clock.pcr = Some(pcr);
@@ -363,8 +364,7 @@ impl Muxer {
 
         let header = pes_header(stream_id(stream.codec), unit, self.delay, payload);
         let random_access = unit.key || (stream.pid == self.clock.pid && stream.codec.kind() != Kind::Video);
-        let adaptation =
-            Adaptation { pcr: pcr.map(wire), random_access, discontinuity: unit.discontinuity };
+        let adaptation = Adaptation { pcr: pcr.map(wire), random_access, discontinuity: unit.discontinuity };
         if pcr.is_some() {
             self.clock.pcr = pcr;
         }

@@ -49,7 +49,8 @@ impl Header {
                 None => return Parsed::Other,
             },
         };
-        let dts = if flags & 0xC0 == 0xC0 { rest.first_chunk::<5>().map(|bytes| timestamp(*bytes)) } else { None };
+        let dts =
+            if flags & 0xC0 == 0xC0 { rest.first_chunk::<5>().map(|bytes| timestamp(*bytes)) } else { None };
         let payload = match usize::from(u16::from_be_bytes([high, low])) {
             0 => None,
             total => match total.checked_sub(3 + fields.len()) {

@@ -241,13 +241,20 @@ mod tests {
 
         let entries = [
             Entry { stream_type: 0x1B, pid: 0x100, descriptors: &[] },
-            Entry { stream_type: 6, pid: 0x101, descriptors: &[5, 4, b'O', b'p', b'u', b's', 0x7F, 2, 0x80, 2] },
+            Entry {
+                stream_type: 6,
+                pid: 0x101,
+                descriptors: &[5, 4, b'O', b'p', b'u', b's', 0x7F, 2, 0x80, 2],
+            },
         ];
         let section = pmt(0, 7, 0x100, &entries);
         let Table::Pmt(pmt) = Table::parse(&section).unwrap() else { panic!() };
         let back: Vec<_> = pmt.entries().collect();
         assert_eq!((pmt.program, back.len(), back[1].pid), (7, 2, 0x101));
-        assert_eq!(descriptors(back[1].descriptors).collect::<Vec<_>>(), [(5, &b"Opus"[..]), (0x7F, &[0x80, 2])]);
+        assert_eq!(
+            descriptors(back[1].descriptors).collect::<Vec<_>>(),
+            [(5, &b"Opus"[..]), (0x7F, &[0x80, 2])]
+        );
         for at in 0..section.len() {
             let mut damaged = section.clone();
             damaged[at] ^= 0x10;

@@ -49,7 +49,8 @@ impl Carriage {
             0x11 => Self::Latm,
             // Metadata in PES: its access units have a header of 5 bytes (13818-1 2.12.4.2).
             0x15 => {
-                let is_klv = |(tag, body): (u8, &[u8])| tag == 0x26 && body.windows(4).any(|name| name == b"KLVA");
+                let is_klv =
+                    |(tag, body): (u8, &[u8])| tag == 0x26 && body.windows(4).any(|name| name == b"KLVA");
                 let codec = if registered(b"KLVA") || descriptors(entry.descriptors).any(is_klv) {
                     Codec::Klv
                 } else {
@@ -397,7 +398,8 @@ impl Stream {
 /// Whether these bytes are the first of an access unit: a delimiter, a parameter set, SEI, or the first slice.
 fn begins_access_unit(codec: Codec, data: &[u8]) -> bool {
     let zeros = data.iter().take_while(|&&byte| byte == 0).count();
-    let Some(&[1, a, b, c]) = data.get(zeros..).and_then(|rest| rest.first_chunk::<4>()).filter(|_| zeros >= 2)
+    let Some(&[1, a, b, c]) =
+        data.get(zeros..).and_then(|rest| rest.first_chunk::<4>()).filter(|_| zeros >= 2)
     else {
         return false;
     };

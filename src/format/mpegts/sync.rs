@@ -56,7 +56,9 @@ impl Sync {
         loop {
             let rest = data.get(at..).unwrap_or_default();
             if let Some(stride) = self.stride {
-                let Some(packet) = rest.get(..stride).and_then(|whole| whole.get(..PACKET)) else { return at };
+                let Some(packet) = rest.get(..stride).and_then(|whole| whole.get(..PACKET)) else {
+                    return at;
+                };
                 if packet.first() == Some(&SYNC) {
                     each(packet);
                     at += stride;
