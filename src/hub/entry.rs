@@ -68,12 +68,6 @@ impl Parts {
         self.parts.push(bytes);
     }
 
-    /// Adds all of `other`, without copying what is shared.
-    pub fn append(&mut self, mut other: Self) {
-        other.cut();
-        other.parts.into_iter().for_each(|part| self.share(part));
-    }
-
     /// Bytes added so far.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -118,9 +112,7 @@ mod tests {
         parts.put(b"head");
         parts.share(Bytes::from_static(b"small"));
         parts.share(large.clone());
-        let mut tail = Parts::default();
-        tail.put(b"tail");
-        parts.append(tail);
+        parts.put(b"tail");
         assert_eq!(parts.to_vec().len(), parts.len());
         let entry = parts.finish(5, true);
         assert_eq!(entry.parts().len(), 3);

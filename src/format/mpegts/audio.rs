@@ -94,6 +94,9 @@ impl Splitter {
             let whole = match self.framing.find(rest) {
                 Found::Short => {
                     self.carry = rest.to_vec();
+                    if at >= carried {
+                        self.start(&mut pts);
+                    }
                     break;
                 }
                 Found::No => None,
@@ -112,12 +115,17 @@ impl Splitter {
                 continue;
             };
             self.aligned = true;
-            if at >= carried
-                && let Some(pts) = pts.take()
-            {
-                (self.base, self.samples) = (Some(pts), 0);
+            if at >= carried {
+                self.start(&mut pts);
             }
             self.whole(whole, &mut at, each);
+        }
+    }
+
+    /// A frame begins in the PES packet of this time: its first one has that time.
+    fn start(&mut self, pts: &mut Option<i64>) {
+        if let Some(pts) = pts.take() {
+            (self.base, self.samples) = (Some(pts), 0);
         }
     }
 

@@ -33,6 +33,9 @@ pub use demux::{Counters, Demuxer, Event, MAX_STREAMS};
 pub use form::carries;
 pub use mux::{MAX_TRACKS, MuxOptions, Muxer};
 
+#[cfg(test)]
+mod tests;
+
 use crate::media::TrackId;
 
 /// Bytes of a transport packet.

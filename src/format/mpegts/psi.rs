@@ -64,7 +64,8 @@ pub(super) fn pmt(version: u8, program: u16, pcr_pid: u16, entries: &[Entry<'_>]
     section(PMT, program, version, &body)
 }
 
-fn section(table: u8, id: u16, version: u8, body: &[u8]) -> Vec<u8> {
+/// A section in force, the only one of its table.
+pub(super) fn section(table: u8, id: u16, version: u8, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(12 + body.len());
     out.put_u8(table);
     out.put_u16(0xB000 | len12(body).saturating_add(9));
