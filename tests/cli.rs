@@ -235,6 +235,12 @@ fn what_the_configuration_names_must_be_there() {
     let dir = Dir::with(&format!("{PORTS}root = \"/nowhere\"\n"));
     let expected = "rillbox: http.root: /nowhere is no directory\n";
     assert_eq!(said("check", &dir.config()), (1, String::new(), expected.into()));
+    #[cfg(feature = "tls")]
+    {
+        dir.write("[tls]\ncert = \"/nowhere/c.pem\"\nkey = \"/nowhere/k.pem\"\n");
+        let expected = "rillbox: tls: /nowhere/c.pem cannot be read: No such file or directory (os error 2)\n";
+        assert_eq!(said("check", &dir.config()), (1, String::new(), expected.into()));
+    }
     dir.write("[log]\ntarget = \"/nowhere/r.log\"\n");
     let (code, _, text) = said("run", &dir.config());
     assert!(

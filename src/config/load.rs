@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -83,13 +84,14 @@ pub fn parse(
     let mut problems = Problems::of(name);
     let mut warnings = Problems::of(name);
     let mut config = Config::default();
+    let lines = Lines::of(text);
     match DeTable::parse(text) {
         Err(error) => {
-            let place = error.span().map_or(Place::Unknown, |span| Place::Line(line(text, span.start)));
+            let place = error.span().map_or(Place::Unknown, |span| lines.place(&span));
             problems.add_at(&place, "", format!("not TOML: {}", error.message()));
         }
         Ok(table) => {
-            let mut root = table_item(text, table.get_ref(), Place::Unknown);
+            let mut root = table_item(&lines, table.get_ref(), Place::Unknown);
             overlay(&mut root, env, &mut warnings);
             config.read(&root, "", &mut problems);
             check_together(&config, &root, &mut problems);
@@ -102,21 +104,30 @@ pub fn parse(
     }
 }
 
-/// The number of the line that holds byte `at`.
-fn line(text: &str, at: usize) -> usize {
-    1 + text.bytes().take(at).filter(|c| *c == b'\n').count()
+/// Where the lines of a text begin.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, c)| *c == b'\n').map(|(at, _)| at + 1).collect())
+    }
+
+    /// The place of the line that holds the first byte of `span`.
+    fn place(&self, span: &Range<usize>) -> Place {
+        Place::Line(1 + self.0.partition_point(|start| *start <= span.start))
+    }
 }
 
-fn table_item(text: &str, table: &DeTable<'_>, place: Place) -> Item {
+fn table_item(lines: &Lines, table: &DeTable<'_>, place: Place) -> Item {
     let entries = table.iter().map(|(key, value)| {
         // A section's place is its heading, a value's the line of its key.
-        let place = Place::Line(line(text, key.span().start));
-        (key.get_ref().to_string(), value_item(text, value.get_ref(), place))
+        let place = lines.place(&key.span());
+        (key.get_ref().to_string(), value_item(lines, value.get_ref(), place))
     });
     Item { kind: Kind::Table(entries.collect()), place }
 }
 
-fn value_item(text: &str, value: &DeValue<'_>, place: Place) -> Item {
+fn value_item(lines: &Lines, value: &DeValue<'_>, place: Place) -> Item {
     let kind = match value {
         DeValue::Boolean(value) => Kind::Bool(*value),
         DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
@@ -127,13 +138,10 @@ fn value_item(text: &str, value: &DeValue<'_>, place: Place) -> Item {
         DeValue::Array(values) => Kind::List(
             values
                 .iter()
-                .map(|value| {
-                    let place = Place::Line(line(text, value.span().start));
-                    value_item(text, value.get_ref(), place)
-                })
+                .map(|value| value_item(lines, value.get_ref(), lines.place(&value.span())))
                 .collect(),
         ),
-        DeValue::Table(table) => return table_item(text, table, place),
+        DeValue::Table(table) => return table_item(lines, table, place),
         DeValue::Float(value) => Kind::Other(value.to_string()),
         DeValue::Datetime(value) => Kind::Other(value.to_string()),
     };
@@ -482,5 +490,29 @@ mod tests {
         );
         let error = load(Some(Path::new("/dev/zero")), []).unwrap_err().to_string();
         assert!(error.starts_with("cannot read configuration file /dev/zero: it is longer"), "{error}");
+    }
+
+    #[test]
+    fn any_text_is_a_configuration_or_an_error() {
+        let text = "[rtmp]\nlisten = [1935, \"[::1]:1\"]\nmax_message = \"1MiB\"\n[vhost.\"a.b\"]\ngrace = \"1s\"\n\
+                    [[vhost.\"a.b\".match]]\nstream = \"x*\"\nhttp_live = { wait = 'no' }\n";
+        parse("", text, []).unwrap();
+        for at in 0..text.len() {
+            let _ = parse("", &text[..at], []);
+            for byte in 0..=127 {
+                let mut bytes = text.as_bytes().to_vec();
+                bytes[at] = byte;
+                let _ = parse("", &String::from_utf8(bytes).unwrap(), []);
+            }
+        }
+        // Depth that would be the stack's end if it were followed.
+        for deep in [format!("a = {}", "[".repeat(200_000)), format!("a{} = 1", ".a".repeat(200_000))] {
+            assert!(parse("", &deep, []).is_err());
+        }
+        assert!(parse("", &"a = 1\n".repeat(100_000), []).is_err());
+        let many: String = (0..20_000).map(|i| format!("[vhost.a{i}]\n")).collect();
+        let mut config = parse("", &many, []).unwrap().config;
+        let newer = parse("", &(many + "[vhost.default]\ngrace = \"1s\"\n"), []).unwrap().config;
+        config.adopt(&newer);
     }
 }

@@ -1,5 +1,6 @@
 //! Virtual hosts: `[vhost.default]`, what `[vhost."name"]` overrides, and what a pattern narrows.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Vhost;
@@ -122,9 +123,9 @@ impl Node for Vhosts {
             });
             keys
         };
-        let (old, new) = (list(self), list(newer));
+        let old: HashSet<String> = list(self).into_iter().collect();
         let count = changes.applied.len();
-        changes.applied.extend(new.into_iter().filter(|key| !old.contains(key)));
+        changes.applied.extend(list(newer).into_iter().filter(|key| !old.contains(key)));
         if changes.applied.len() == count {
             changes.applied.push(format!("{path}: sections or patterns removed or in another order"));
         }

@@ -179,7 +179,10 @@ impl Services {
     #[cfg(feature = "tls")]
     fn certify(&mut self, config: &Config) -> Result<(), ServerError> {
         match (certificate(config)?, &self.certificate) {
-            (Some(newer), Some(certificate)) => certificate.replace(&newer),
+            (Some(newer), Some(certificate)) => {
+                certificate.replace(&newer);
+                log::info!("certificate read again: {newer:?}");
+            }
             (Some(newer), None) => self.certificate = Some(newer),
             (None, _) => {}
         }
