@@ -19,6 +19,8 @@
 pub mod bench;
 pub mod config;
 pub mod format;
+#[cfg(feature = "http-live")]
+pub mod http_live;
 pub mod hub;
 pub mod id;
 pub mod media;

@@ -29,6 +29,8 @@ Signals: HUP reads the configuration anew, USR1 opens the log file anew, TERM an
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
+    #[cfg(feature = "bench")]
+    Bench(Vec<String>),
     Run(Option<PathBuf>),
     Check(Option<PathBuf>),
     Help,
@@ -39,16 +41,6 @@ enum Command {
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    #[cfg(feature = "bench")]
-    if std::env::args().nth(1).as_deref() == Some("bench") {
-        return match rillbox::bench::run(std::env::args().skip(2)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("rillbox bench: {error}");
-                ExitCode::FAILURE
-            }
-        };
-    }
     let env = std::env::var_os(FILE_VARIABLE).filter(|file| !file.is_empty());
     let command = match parse(std::env::args_os().skip(1), env) {
         Ok(command) => command,
@@ -58,6 +50,12 @@ fn main() -> ExitCode {
         }
     };
     match command {
+        #[cfg(feature = "bench")]
+        Command::Bench(line) => {
+            if let Err(error) = rillbox::bench::run(line) {
+                return fail(&error);
+            }
+        }
         Command::Help => print!("{HELP}"),
         Command::Version => println!("rillbox {} ({})", env!("CARGO_PKG_VERSION"), features().join(" ")),
         Command::Check(file) => match server::load(file.as_deref()) {
@@ -73,7 +71,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn fail(error: &server::ServerError) -> ExitCode {
+fn fail(error: &dyn std::error::Error) -> ExitCode {
     for line in error.to_string().lines() {
         eprintln!("rillbox: {line}");
     }
@@ -90,6 +88,10 @@ fn parse(args: impl IntoIterator<Item = OsString>, file: Option<OsString>) -> Re
         match &*text {
             "-h" | "--help" | "help" => return Ok(Command::Help),
             "-V" | "--version" | "version" => return Ok(Command::Version),
+            #[cfg(feature = "bench")]
+            "bench" if command.is_none() => {
+                return Ok(Command::Bench(args.map(|arg| arg.to_string_lossy().into_owned()).collect()));
+            }
             "-c" | "--config" => {
                 file = Some(args.next().ok_or(format!("{text} needs a file"))?.into());
             }

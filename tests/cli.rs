@@ -291,7 +291,7 @@ fn connections_do_not_hold_a_stop() {
     let dir = Dir::with(&format!("{PORTS}[server]\nshutdown_timeout = \"1s\"\n"));
     let mut server = Server::start(&dir.config());
     let mut held: Vec<TcpStream> =
-        ["HTTP"].iter().map(|name| TcpStream::connect(server.address(name)).unwrap()).collect();
+        ["RTMP", "HTTP"].iter().map(|name| TcpStream::connect(server.address(name)).unwrap()).collect();
     let start = Instant::now();
     server.signal(Signal::TERM);
     assert_eq!(server.ended().code(), Some(0));
@@ -303,7 +303,7 @@ fn connections_do_not_hold_a_stop() {
 fn a_good_reload_changes_what_it_can() {
     let dir = Dir::with(PORTS);
     let mut server = Server::start(&dir.config());
-    let http = server.address("HTTP");
+    let (rtmp, http) = (server.address("RTMP"), server.address("HTTP"));
     dir.write(
         "[server]\nworkers = 7\n[log]\nlevel = \"debug\"\n[http]\nlisten = [\"127.0.0.1:0\", \"127.0.0.2:0\"]\n\
          [rtmp]\nenabled = false\nlisten = [\"127.0.0.1:0\"]\n",
@@ -315,6 +315,12 @@ fn a_good_reload_changes_what_it_can() {
     TcpStream::connect(&http).unwrap();
     TcpStream::connect(server.address("HTTP")).unwrap();
     assert_ne!(http, server.address("HTTP"), "the one more");
+    assert!(server.seen.iter().any(|line| line.contains(&format!("RTMP no longer listens on {rtmp}"))));
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(&rtmp).is_ok() {
+        assert!(Instant::now() < deadline, "{rtmp} still takes connections");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     server.signal(Signal::HUP);
     server.wait_for("reload: server.workers = 7 needs a restart");
     server.wait_for("reload: nothing else to change");
@@ -393,7 +399,7 @@ fn the_service_manager_is_told() {
             }
         }
     };
-    told("READY=1\nSTATUS=");
+    told("READY=1\nSTATUS=publish to rtmp://localhost:");
     told("WATCHDOG=1");
     told("WATCHDOG=1");
     server.signal(Signal::HUP);

@@ -68,6 +68,12 @@ impl Parts {
         self.parts.push(bytes);
     }
 
+    /// Adds all of `other`, without copying what is shared.
+    pub fn append(&mut self, mut other: Self) {
+        other.cut();
+        other.parts.into_iter().for_each(|part| self.share(part));
+    }
+
     /// Bytes added so far.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -112,7 +118,9 @@ mod tests {
         parts.put(b"head");
         parts.share(Bytes::from_static(b"small"));
         parts.share(large.clone());
-        parts.put(b"tail");
+        let mut tail = Parts::default();
+        tail.put(b"tail");
+        parts.append(tail);
         assert_eq!(parts.to_vec().len(), parts.len());
         let entry = parts.finish(5, true);
         assert_eq!(entry.parts().len(), 3);

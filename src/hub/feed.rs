@@ -217,6 +217,11 @@ impl Inner {
         Some(JoinPoint { number, start, config })
     }
 
+    /// The stream's tracks, once it is known which there are.
+    pub(super) fn open_tracks(&self) -> Option<Arc<[Track]>> {
+        (self.open && !self.tracks.is_empty()).then(|| self.tracks.clone())
+    }
+
     pub(super) fn add_outlet(&mut self, outlet: Outlet) {
         self.outlets.push(outlet);
     }

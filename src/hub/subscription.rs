@@ -11,6 +11,7 @@ use super::stats::Counters;
 use super::stream::Stream;
 use super::{Client, Hub};
 use crate::config::Wait;
+use crate::media::Track;
 
 /// How a reader wants a stream.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +91,30 @@ impl Subscription {
         &self.reader.client
     }
 
+    /// The stream's tracks; waits until it is known which there are. `None`: the stream has ended, or nobody
+    /// published it in time.
+    pub async fn tracks(&mut self) -> Option<Arc<[Track]>> {
+        loop {
+            let feed = self.feed.clone();
+            let grown = feed.grown.notified();
+            tokio::pin!(grown);
+            grown.as_mut().enable();
+            {
+                let inner = feed.lock();
+                if let Some(tracks) = inner.open_tracks() {
+                    return Some(tracks);
+                }
+                if inner.end.is_some() {
+                    return None;
+                }
+            }
+            match self.wait_until {
+                Some(until) => tokio::time::timeout_at(until.into(), grown).await.ok()?,
+                None => grown.await,
+            }
+        }
+    }
+
     /// What to write next; waits until there is something. `None`: the stream has ended and its trailer was
     /// given, or nobody published it in time. Safe to cancel: nothing is lost.
     pub async fn next(&mut self) -> Option<Vec<Bytes>> {
@@ -107,6 +132,9 @@ impl Subscription {
                 self.reader.sent.fetch_add(len as u64, Ordering::Relaxed);
                 Counters::add(&self.reader.stream.counters.bytes_out, len);
                 return Some(batch);
+            }
+            if self.ended {
+                return None; // without a trailer
             }
             match self.wait_until.filter(|_| !self.started) {
                 Some(until) => {

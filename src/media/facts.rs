@@ -19,7 +19,8 @@ impl Track {
     ///
     /// Fills [`Track::facts`]. `config` is kept as it is, except that H.264 and H.265 records which promise
     /// other than 4-byte lengths, or hold start codes, are rebuilt: ask [`length_size`] with the config as it
-    /// came before frames are [normalised](super::nal::normalise).
+    /// came before frames are [normalised](super::nal::normalise). Of VP9 the box's version and flags, of FLAC the stream
+    /// marker and block header are cut off, where they came along.
     ///
     /// # Errors
     /// When the config can't be read, is missing where the codec [needs one](Codec::needs_config), or is longer

@@ -214,6 +214,8 @@ impl<'a> Server<'a> {
         let mut second = every(Duration::from_secs(1));
         let mut watchdog = self.notify.watchdog_interval().map(every);
         let mut told = Instant::now();
+        // A tick that is early by less is in time.
+        const HALF: Duration = Duration::from_millis(500);
         loop {
             tokio::select! {
                 signal = self.signals.stop.next() => {
@@ -226,7 +228,7 @@ impl<'a> Server<'a> {
                 _ = second.tick() => {
                     let now = Instant::now();
                     let interval = self.config.current().log.stream_interval;
-                    let tell = !interval.is_zero() && now.saturating_duration_since(told) >= interval;
+                    let tell = !interval.is_zero() && now.saturating_duration_since(told) + HALF >= interval;
                     if tell {
                         told = now;
                     }

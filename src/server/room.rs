@@ -54,12 +54,16 @@ pub(super) struct TlsTerms {
 pub(super) enum Security {
     Plain,
     #[cfg(feature = "tls")]
+    #[cfg_attr(
+        not(any(feature = "http", feature = "rtmp")),
+        expect(dead_code, reason = "a build without protocols has nobody to take it")
+    )]
     Tls(TlsAcceptor),
 }
 
 /// All rooms that are built in.
 #[cfg_attr(
-    not(feature = "http"),
+    not(any(feature = "http", feature = "rtmp")),
     expect(unused_mut, unused_variables, reason = "a build without protocols has no rooms")
 )]
 #[allow(clippy::vec_init_then_push, reason = "features say what is pushed")]
@@ -67,11 +71,13 @@ pub(super) fn rooms(config: &Shared, hub: &Hub) -> Vec<Box<dyn Room>> {
     let mut rooms: Vec<Box<dyn Room>> = Vec::new();
     #[cfg(feature = "http")]
     rooms.push(Box::new(http::HttpRoom::new(config, hub)));
+    #[cfg(feature = "rtmp")]
+    rooms.push(Box::new(rtmp::RtmpRoom::new(config, hub)));
     rooms
 }
 
 /// The doors for the addresses of two keys.
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "rtmp"))]
 fn doors(
     (name, key, addresses): (&'static str, &'static str, &[SocketAddr]),
     (tls_name, tls_key, tls_addresses): (&'static str, &'static str, &[SocketAddr]),
@@ -99,14 +105,17 @@ mod http {
     pub(super) struct HttpRoom(Arc<Front>);
 
     impl HttpRoom {
-        pub fn new(config: &Shared, _hub: &Hub) -> Self {
-            let config = config.current();
+        #[cfg_attr(not(feature = "http-live"), expect(unused_variables, reason = "files need no hub"))]
+        pub fn new(config: &Shared, hub: &Hub) -> Self {
+            let current = config.current();
             let mut services: Vec<Box<dyn Service>> = Vec::new();
-            if let Some(root) = &config.http.root {
+            #[cfg(feature = "http-live")]
+            services.push(Box::new(crate::http_live::HttpLive::new(hub.clone(), config.clone())));
+            if let Some(root) = &current.http.root {
                 services.push(Box::new(StaticFiles::new(root.clone())));
             }
             services.push(Box::new(Home));
-            Self(Front::new(options(&config), services))
+            Self(Front::new(options(&current), services))
         }
     }
 
@@ -148,6 +157,67 @@ mod http {
             send_timeout: config.delivery.send_timeout,
             max_header: config.http.max_header.bytes(),
             crossdomain: config.http.crossdomain,
+        }
+    }
+}
+
+#[cfg(feature = "rtmp")]
+mod rtmp {
+    use super::{Config, Door, Hub, Listener, Room, Security, Serve, Shared, TlsTerms, doors};
+    use crate::rtmp::server::{self, Context};
+
+    /// RTMP publishers and players.
+    pub(super) struct RtmpRoom(Context);
+
+    impl RtmpRoom {
+        pub fn new(config: &Shared, hub: &Hub) -> Self {
+            Self(Context { config: config.clone(), hub: hub.clone() })
+        }
+    }
+
+    impl Room for RtmpRoom {
+        fn doors(&self, config: &Config) -> Vec<Door> {
+            let rtmp = &config.rtmp;
+            if !rtmp.enabled {
+                return Vec::new();
+            }
+            doors(
+                ("RTMP", "rtmp.listen", &rtmp.listen),
+                ("RTMPS", "rtmp.tls_listen", &rtmp.tls_listen),
+                TlsTerms { alpn: &[], timeout: rtmp.handshake_timeout },
+            )
+        }
+
+        fn serve(&self, listener: Listener, security: Security) -> Serve {
+            let context = self.0.clone();
+            match security {
+                Security::Plain => Box::pin(plain(listener, context)),
+                #[cfg(feature = "tls")]
+                Security::Tls(acceptor) => Box::pin(encrypted(listener, context, acceptor)),
+            }
+        }
+    }
+
+    async fn plain(mut listener: Listener, context: Context) {
+        loop {
+            let connection = listener.accept().await;
+            let context = context.clone();
+            tokio::spawn(server::serve_tcp(connection.stream, connection.peer, connection.permit, context));
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    async fn encrypted(mut listener: Listener, context: Context, acceptor: crate::net::TlsAcceptor) {
+        loop {
+            let connection = listener.accept().await;
+            let (context, acceptor) = (context.clone(), acceptor.clone());
+            tokio::spawn(async move {
+                let peer = connection.peer;
+                match acceptor.accept(connection.stream).await {
+                    Ok(stream) => server::serve(stream, peer, connection.permit, context).await,
+                    Err(error) => log::info!("RTMPS connection from {peer} refused: {error}"),
+                }
+            });
         }
     }
 }

@@ -5,18 +5,14 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::packet::{Packet, Role, packets};
-use super::write::VPCC_HEAD;
 use super::{FlvError, TagKind};
 use crate::format::amf::{Decoder, Value};
-use crate::media::nal::normalise;
-use crate::media::{self, Codec, Flags, Frame, MediaError, Meta, Track, TrackId};
+use crate::media::{self, Codec, Flags, Frame, Meta, Track, TrackId, av1, nal};
 
 /// The most tracks of one stream; real ones have two, multitrack encoders up to six.
 pub const MAX_TRACKS: usize = 16;
 /// How many kinds of unsupported codecs a reader tells of before it falls silent.
 const MAX_TOLD: usize = 8;
-/// STREAMINFO without its block header (RFC 9639 8.2).
-const STREAMINFO: usize = 34;
 
 /// What a tag holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,8 +55,6 @@ struct Slot {
     length_size: u8,
     /// Whether [`Event::Track`] was given.
     told: bool,
-    /// Whether a frame was asked for what the config doesn't tell.
-    learned: bool,
     /// Whether the next frame is [`Flags::NEW_CONFIG`].
     renewed: bool,
 }
@@ -178,7 +172,7 @@ impl TagReader {
         let (number, full) = (packet.number, self.slots.is_full());
         let id = u8::try_from(self.slots.len()).ok().filter(|_| !full);
         let id = id.ok_or(FlvError::TooManyTracks { what: kind.name(), number })?;
-        Ok(Slot::new(kind, number, Track::new(TrackId(id), packet.codec)))
+        Ok(Slot::new(kind, number, TrackId(id), packet.codec))
     }
 }
 
@@ -190,23 +184,24 @@ struct Timing {
 }
 
 impl Slot {
-    fn new(kind: TagKind, number: u8, mut track: Track) -> Self {
-        if matches!(track.codec, Codec::G711A | Codec::G711U) {
-            (track.facts.sample_rate, track.facts.channels) = (8000, 1);
-        }
-        let (told, learned, renewed) = (false, false, false);
-        Self { kind, number, track, raw: Bytes::new(), length_size: 4, told, learned, renewed }
+    fn new(kind: TagKind, number: u8, id: TrackId, codec: Codec) -> Self {
+        // Some codecs have facts even so.
+        let track = Track::with_config(id, codec, Bytes::new()).unwrap_or_else(|_| Track::new(id, codec));
+        Self { kind, number, track, raw: Bytes::new(), length_size: 4, told: false, renewed: false }
     }
 
     fn config(&mut self, packet: Packet, events: &mut VecDeque<Event>) -> media::Result<()> {
         let Packet { codec, payload, .. } = packet;
-        if self.told && codec == self.track.codec && payload == self.raw {
+        let known = self.told && codec == self.track.codec && payload == self.raw;
+        // Empty: nothing to tell (AC-3), or the default (Opus). The first frame shows the track.
+        if known || payload.is_empty() {
             return Ok(());
         }
-        let Some(config) = config_of(codec, &payload)? else { return Ok(()) };
-        let length_size = media::length_size(codec, &config)?;
-        let track = Track::with_config(self.track.id, codec, config)?;
-        (self.raw, self.length_size, self.learned) = (Bytes::copy_from_slice(&payload), length_size, false);
+        // Copied: it must not keep its message alive.
+        let raw = Bytes::copy_from_slice(&payload);
+        let length_size = media::length_size(codec, &raw)?;
+        let track = Track::with_config(self.track.id, codec, raw.clone())?;
+        (self.raw, self.length_size) = (raw, length_size);
         self.replace(track, events);
         Ok(())
     }
@@ -214,6 +209,7 @@ impl Slot {
     /// MultichannelConfig: order, count, layout. The count fills what the codec doesn't tell.
     fn channels(&mut self, payload: &[u8], events: &mut VecDeque<Event>) {
         if let [_order, count, ..] = payload
+            && self.told
             && self.track.facts.channels == 0
         {
             let mut track = self.track.clone();
@@ -226,12 +222,12 @@ impl Slot {
         let Packet { codec, payload, number, .. } = packet;
         if codec != self.track.codec {
             // Another codec without a sequence header: nothing of the old one holds.
-            *self =
-                Self { renewed: self.told, ..Self::new(self.kind, number, Track::new(self.track.id, codec)) };
+            *self = Self { renewed: self.told, ..Self::new(self.kind, number, self.track.id, codec) };
         }
         let data = match codec {
+            Codec::Av1 => av1::normalise(payload)?,
             Codec::H264 | Codec::H265 => {
-                let unit = normalise(codec, payload, self.length_size)?;
+                let unit = nal::normalise(codec, payload, self.length_size)?;
                 if !unit.sets.is_empty() {
                     let mut track = self.track.clone();
                     if track.update_sets(&unit.sets)? {
@@ -240,16 +236,14 @@ impl Slot {
                 }
                 unit.data
             }
-            Codec::Av1 => without_delimiter(payload),
             _ => payload,
         };
         if data.is_empty() || (codec.needs_config() && self.track.config.is_empty()) {
             return Ok(());
         }
-        if !self.learned {
-            self.learned = true;
-            let track = self.track.clone();
-            self.replace(track, events);
+        let config = self.track.config.clone();
+        if self.track.learn(&data) || !self.told {
+            self.tell(self.track.config != config, events);
         }
         let mut flags = time.flags;
         if std::mem::take(&mut self.renewed) {
@@ -266,61 +260,13 @@ impl Slot {
             return;
         }
         let renewed = track.config != self.track.config || track.codec != self.track.codec;
+        self.track = track;
+        self.tell(renewed, events);
+    }
+
+    fn tell(&mut self, renewed: bool, events: &mut VecDeque<Event>) {
         self.renewed |= self.told && renewed;
         self.told = true;
-        self.track = track;
         events.push_back(Event::Track(self.track.clone()));
     }
-}
-
-/// A sequence header in the form of [`Track::config`]; `None` for codecs without config and empty headers.
-fn config_of(codec: Codec, payload: &Bytes) -> media::Result<Option<Bytes>> {
-    let config: &[u8] = match codec {
-        Codec::Aac | Codec::Av1 | Codec::H264 | Codec::H265 => payload,
-        Codec::Flac => streaminfo(payload)?,
-        // Enhanced RTMP v2: an empty header means mono or stereo.
-        Codec::Opus if payload.is_empty() => &DEFAULT_OPUS_HEAD,
-        Codec::Opus => payload,
-        // With the box's version and flags, or (against the specification) without.
-        Codec::Vp9 if payload.len() >= 12 => payload.strip_prefix(&VPCC_HEAD).unwrap_or(payload),
-        Codec::Vp9 => payload,
-        _ => &[],
-    };
-    // Copied: it must not keep its message alive.
-    Ok((!config.is_empty()).then(|| Bytes::copy_from_slice(config)))
-}
-
-/// Stereo at 48 kHz with 312 samples of pre-skip, as libopus has by default (RFC 7845 5.1).
-const DEFAULT_OPUS_HEAD: [u8; 19] = *b"OpusHead\x01\x02\x38\x01\x80\xBB\0\0\0\0\0";
-
-/// STREAMINFO bare, as FFmpeg sends it, or behind its block header and the `fLaC` marker, as Enhanced RTMP
-/// says.
-fn streaminfo(payload: &[u8]) -> media::Result<&[u8]> {
-    let (what, field) = ("FLAC sequence header", "STREAMINFO");
-    let truncated = MediaError::Truncated { what, field, len: payload.len() };
-    if payload.is_empty() || payload.len() == STREAMINFO {
-        return Ok(payload);
-    }
-    let block = payload.strip_prefix(b"fLaC").unwrap_or(payload);
-    let Some(([kind, l2, l1, l0], info)) = block.split_first_chunk() else { return Err(truncated) };
-    let len = u32::from_be_bytes([0, *l2, *l1, *l0]);
-    // The top bit says that no more blocks follow.
-    if kind & 0x7F != 0 || usize::try_from(len) != Ok(STREAMINFO) {
-        let why = "not a STREAMINFO block of 34 bytes";
-        let value = u64::from(u32::from_be_bytes([*kind, *l2, *l1, *l0]));
-        return Err(MediaError::Invalid { what, field: "the first block's header", value, why });
-    }
-    info.get(..STREAMINFO).ok_or(truncated)
-}
-
-/// A temporal unit without the temporal delimiter OBU it starts with (AV1 specification 5.3, 5.6).
-fn without_delimiter(unit: Bytes) -> Bytes {
-    const TEMPORAL_DELIMITER: u8 = 2;
-    /// Header with a size field and no extension, of size 0: the one form that encoders write.
-    const HEADER: u8 = TEMPORAL_DELIMITER << 3 | 2;
-    let mut unit = unit;
-    while unit.starts_with(&[HEADER, 0]) {
-        unit = unit.slice(2..);
-    }
-    unit
 }

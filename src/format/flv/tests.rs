@@ -279,25 +279,88 @@ fn tracks_are_bounded() {
     assert!(matches!(reader.next_event(), Some(Event::Frame(f)) if f.track.0 == 3));
 }
 
+/// Bare as FFmpeg sends it, behind its block header, and as the specification says.
 #[test]
 fn flac_sequence_headers_of_all_shapes() {
-    let info = [7u8; 34];
-    let shapes: [Vec<u8>; 3] = [
-        info.to_vec(),
-        [&b"\x80\0\0\x22"[..], &info].concat(),
-        [&b"fLaC\0\0\0\x22"[..], &info, b"more"].concat(),
-    ];
-    for shape in shapes {
+    let config = |events: &[Event]| tracks(events).first().map(|t| t.config.clone());
+    let bare = tracks(&read_file(AV1_FLAC)).into_iter().find(|t| t.codec == Codec::Flac).unwrap().config;
+    assert_eq!(bare.len(), 34);
+    for before in [&b"\x90fLaC"[..], b"\x90fLaC\x80\0\0\x22", b"\x90fLaCfLaC\0\0\0\x22"] {
         let mut reader = TagReader::new();
-        let body = [&b"\x90fLaC"[..], &shape].concat();
-        // The content is no valid STREAMINFO: a reader that looks into it may refuse it, but not for its shape.
-        match reader.push(TagKind::Audio, 0, body.into()) {
-            Ok(()) => assert!(matches!(reader.next_event(), Some(Event::Track(t)) if t.config[..] == info)),
-            Err(e) => assert!(!e.to_string().contains("first block"), "{e}"),
-        }
+        reader.push(TagKind::Audio, 0, [before, &bare].concat().into()).unwrap();
+        let events: Vec<_> = std::iter::from_fn(|| reader.next_event()).collect();
+        assert_eq!(config(&events), Some(bare.clone()), "{before:?}");
     }
-    let wrong = push(&mut TagReader::new(), TagKind::Audio, b"\x90fLaCfLaC\x04\0\0\x22");
-    assert!(wrong.unwrap_err().to_string().contains("not a STREAMINFO block"));
+    let short = push(&mut TagReader::new(), TagKind::Audio, b"\x90fLaCfLaC\0\0\0\x22");
+    assert!(matches!(short, Err(FlvError::Media { .. })));
+}
+
+#[test]
+fn facts_come_from_configs_and_frames() {
+    let facts = |file, codec| tracks(&read_file(file)).into_iter().rfind(|t| t.codec == codec).unwrap().facts;
+    for (file, codec) in [
+        (AVC_AAC, Codec::H264),
+        (HEVC_OPUS, Codec::H265),
+        (AV1_FLAC, Codec::Av1),
+        (VP9_AC3, Codec::Vp9),
+        (MULTITRACK, Codec::H265),
+    ] {
+        let facts = facts(file, codec);
+        assert_eq!((facts.width, facts.height), (64, 48), "{codec}");
+    }
+    for (file, codec, rate) in [
+        (AVC_AAC, Codec::Aac, 44_100),
+        (AVC_MP3, Codec::Mp3, 44_100),
+        (HEVC_OPUS, Codec::Opus, 48_000),
+        (AV1_FLAC, Codec::Flac, 8000),
+        (VP9_AC3, Codec::Ac3, 44_100),
+        (MULTITRACK, Codec::Eac3, 44_100),
+        (ALAW, Codec::G711A, 8000),
+    ] {
+        let facts = facts(file, codec);
+        assert_eq!((facts.sample_rate, facts.channels), (rate, 1), "{codec}");
+    }
+}
+
+/// Each track of the usual files is told once: readers are sent its config once.
+#[test]
+fn tracks_are_told_once() {
+    for file in [AVC_AAC, AVC_MP3, HEVC_OPUS, ALAW] {
+        let ids: Vec<_> = tracks(&read_file(file)).iter().map(|t| t.id.0).collect();
+        assert_eq!(ids, (0..ids.len() as u8).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn parameter_sets_in_frames_renew_the_config() {
+    let mut reader = TagReader::new();
+    let old = tracks(&read(&mut reader, &tags(AVC_AAC))).remove(0);
+    let new = tracks(&read_file(AVC_MP3)).remove(0);
+    assert_ne!(old.config, new.config);
+    let sets = crate::media::h264::AvcConfig::parse(&new.config).unwrap().sets;
+    let mut body = b"\x17\x01\0\0\0".to_vec();
+    for nal in [&sets.sps[0][..], &sets.pps[0], b"\x65\x88\x84"] {
+        crate::media::nal::put_nal(&mut body, nal);
+    }
+
+    let body = Bytes::from(body);
+    reader.push(TagKind::Video, 0, body.clone()).unwrap();
+    let events: Vec<_> = std::iter::from_fn(|| reader.next_event()).collect();
+    let [Event::Track(track), Event::Frame(frame)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((track.id, &track.config), (old.id, &new.config));
+    assert_eq!(frame.flags, Flags::KEY | Flags::NEW_CONFIG);
+    assert_eq!(&frame.data[..], b"\0\0\0\x03\x65\x88\x84");
+    assert!(body.as_ptr_range().contains(&frame.data.as_ptr()), "not copied");
+}
+
+#[test]
+fn opus_without_a_header_gets_one() {
+    let mut reader = TagReader::new();
+    assert_eq!(push(&mut reader, TagKind::Audio, b"\x90Opus").unwrap(), []);
+    let events = push(&mut reader, TagKind::Audio, b"\x91Opus\x78data").unwrap();
+    let track = &tracks(&events)[0];
+    assert!(track.config.starts_with(b"OpusHead\x01\x02"));
+    assert_eq!(frames(&events, 0)[0].flags, Flags::KEY);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::media::{Codec, Flags, Frame, Kind, Meta, Track};
 pub type Prefix = heapless::Vec<u8, 8>;
 
 /// The version and flags of a `vpcC` box, which Enhanced RTMP sends along and [`Track::config`] leaves out.
-pub(super) const VPCC_HEAD: [u8; 4] = [1, 0, 0, 0];
+const VPCC_HEAD: [u8; 4] = [1, 0, 0, 0];
 
 /// Items of `onMetaData` that tell of a file's end; in a live stream they are wrong and make players seek.
 const OF_FILES: [&str; 11] = [

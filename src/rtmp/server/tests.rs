@@ -49,17 +49,42 @@ fn video(time: i64, key: bool) -> Tag {
     tag(9, time, &body)
 }
 
-async fn publish(publisher: &mut Peer<TcpStream>, from: i64) {
+/// Publishes two seconds. `player` is given the first picture before the second is sent: else it might
+/// start at a later key frame. Returns the tags that it got.
+async fn publish<S>(publisher: &mut Peer<TcpStream>, player: &mut Peer<S>) -> Vec<Tag>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     publisher.send_meta(Value::object([("encoder", "test".into())])).await.unwrap();
     publisher.send(&video_config()).await.unwrap();
     publisher.send(&tag(8, 0, &[0xAF, 0, 0x12, 0x10])).await.unwrap();
+    let mut tags = Vec::new();
     for n in 0..50 {
-        publisher.send(&video(from + n * 40, n % 10 == 0)).await.unwrap();
-        publisher.send(&tag(8, from + n * 40, &[0xAF, 1, 0x21, 0x10, 4])).await.unwrap();
+        publisher.send(&video(n * 40, n % 10 == 0)).await.unwrap();
+        publisher.send(&tag(8, n * 40, &[0xAF, 1, 0x21, 0x10, 4])).await.unwrap();
+        let want = if n == 0 { 2 } else { 0 };
+        pictures(player, &mut tags, want).await;
+    }
+    pictures(player, &mut tags, 51).await;
+    tags
+}
+
+/// Reads tags until there are so many of video, sequence header included.
+async fn pictures<S: AsyncRead + AsyncWrite + Unpin>(
+    player: &mut Peer<S>,
+    tags: &mut Vec<Tag>,
+    count: usize,
+) {
+    while tags.iter().filter(|t| t.kind == 9).count() < count {
+        match next(player).await {
+            Some(ClientEvent::Tag(tag)) => tags.push(tag),
+            Some(_) => {}
+            None => panic!("closed"),
+        }
     }
 }
 
-async fn next(player: &mut Peer<TcpStream>) -> Option<ClientEvent> {
+async fn next<S: AsyncRead + AsyncWrite + Unpin>(player: &mut Peer<S>) -> Option<ClientEvent> {
     tokio::time::timeout(Duration::from_secs(10), player.next()).await.expect("in time").unwrap()
 }
 
@@ -69,16 +94,7 @@ async fn a_stream_goes_through() {
     // The player is there first and waits.
     let mut player = Peer::connect(target(address, "demo"), Goal::Play).await.unwrap();
     let mut publisher = Peer::connect(target(address, "demo?token=1"), Goal::Publish).await.unwrap();
-    publish(&mut publisher, 0).await;
-
-    let mut tags: Vec<Tag> = Vec::new();
-    while tags.iter().filter(|t| t.kind == 9).count() < 51 {
-        match next(&mut player).await {
-            Some(ClientEvent::Tag(tag)) => tags.push(tag),
-            Some(_) => {}
-            None => panic!("closed"),
-        }
-    }
+    let tags = publish(&mut publisher, &mut player).await;
     let meta = tags.iter().find(|t| {
         t.kind == 18 && t.body.ends_with(&[0, 0, 9]) && t.body.starts_with(b"\x02\0\x0aonMetaData")
     });
@@ -130,13 +146,7 @@ async fn a_player_on_another_kind_of_socket_is_served_from_here() {
     let served = tokio::spawn(serve(theirs, address, (), context.clone()));
     let mut player = Peer::over(ours, target(address, "demo"), Goal::Play).await.unwrap();
     let mut publisher = Peer::connect(target(address, "demo"), Goal::Publish).await.unwrap();
-    publish(&mut publisher, 0).await;
-    let mut pictures = 0;
-    while pictures < 51 {
-        if let ClientEvent::Tag(Tag { kind: 9, .. }) = player.next().await.unwrap().unwrap() {
-            pictures += 1;
-        }
-    }
+    publish(&mut publisher, &mut player).await;
     player.finish().await.unwrap();
     tokio::time::timeout(Duration::from_secs(10), served).await.unwrap().unwrap();
     assert_eq!(context.hub.sessions(), 1);
@@ -154,6 +164,7 @@ async fn garbage_ends_its_own_session_only() {
             .await
             .expect("closed");
     }
-    publish(&mut publisher, 0).await;
-    assert_eq!(context.hub.sessions(), 1);
+    let mut player = Peer::connect(target(address, "demo"), Goal::Play).await.unwrap();
+    publish(&mut publisher, &mut player).await;
+    assert_eq!(context.hub.sessions(), 2);
 }
