@@ -140,7 +140,8 @@ impl Package for RtmpPackage {
         let chosen = [Kind::Video, Kind::Audio].map(|kind| self.track(info.tracks, kind).cloned());
         let chosen: Vec<Track> = chosen.into_iter().flatten().collect();
         let meta = flv::metadata_body(info.meta, &chosen, &Meta::default());
-        self.put(out, TagKind::Script, at_ms, &[], &meta);
+        // At 0 wherever it stands: ffmpeg takes metadata at any other time for subtitles.
+        self.put(out, TagKind::Script, 0, &[], &meta);
         for track in &chosen {
             if let (Some(kind), Some(body)) = (TagKind::of(track.codec), flv::config_body(track)) {
                 self.put(out, kind, at_ms, &[], &body);
@@ -220,7 +221,7 @@ mod tests {
             let mut parts = Parts::default();
             package.config(&info, 99, &mut parts);
             let kinds: Vec<_> = read(&parts, chunk_size as u32).iter().map(|m| (m.kind, m.time)).collect();
-            assert_eq!(kinds, [(18, 99), (9, 99), (8, 99)]);
+            assert_eq!(kinds, [(18, 0), (9, 99), (8, 99)]);
             let mut parts = Parts::default();
             package.end(&info, &mut parts);
             assert_eq!(read(&parts, chunk_size as u32).len(), 2);
