@@ -56,7 +56,8 @@ impl Package for Flv {
         let tracks = [self.track(info, Kind::Video), self.track(info, Kind::Audio)];
         let tracks: Vec<_> = tracks.into_iter().flatten().cloned().collect();
         let body = flv::metadata_body(info.meta, &tracks, &Meta::default());
-        self.tag(TagKind::Script, at_ms, &[], &body, out);
+        // At 0 wherever it stands: ffmpeg takes metadata at any other time for subtitles.
+        self.tag(TagKind::Script, 0, &[], &body, out);
         for track in &tracks {
             if let (Some(kind), Some(body)) = (TagKind::of(track.codec), flv::config_body(track)) {
                 self.tag(kind, at_ms, &[], &body, out);
