@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use super::front::{Front, Options};
 use super::io::Io;
-use super::pump::{pump, pump_into};
+use super::pump::{end_of, pump, pump_into};
 use super::reply::{
     asks_websocket, finish, last_reply, live_head, options_reply, switch_headers, websocket_fault,
 };
@@ -143,8 +143,12 @@ impl Connection {
         match done {
             Ok(()) => "done".to_owned(),
             Err(error) if error.is_timeout() => "idle for too long".to_owned(),
+            Err(error) if error.is_incomplete_message() => "the client left in the middle".to_owned(),
             Err(error) => match error.source() {
-                Some(source) => format!("{error}: {source}"),
+                Some(source) => match source.downcast_ref() {
+                    Some(io) => end_of(io),
+                    None => format!("{error}: {source}"),
+                },
                 None => error.to_string(),
             },
         }

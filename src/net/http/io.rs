@@ -130,7 +130,11 @@ impl AsyncRead for Io {
         let result = on_stream!(self, s => Pin::new(s).poll_read(cx, buffer));
         let got = buffer.filled().len().saturating_sub(before);
         self.traffic.received.fetch_add(u64::try_from(got).unwrap_or(0), Ordering::Relaxed);
-        result
+        match result {
+            // Browsers leave without TLS's goodbye. What HTTP needs to know of a message's end, it says itself.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            result => result,
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use tokio::sync::mpsc;
 use super::service::LiveBody;
 use super::websocket;
 
+const LEFT: &str = "the client closed the connection";
+
 /// How many pieces one write takes.
 const PIECES: usize = 32;
 
@@ -18,11 +20,19 @@ where
     let mut input = is_websocket.then(websocket::Input::default);
     let why = match run(&mut io, head, body.as_mut(), input.as_mut()).await {
         Ok(why) => why.to_owned(),
-        Err(error) => error.to_string(),
+        Err(error) => end_of(&error),
     };
     let _ = io.shutdown().await;
     body.finish(&why);
     why
+}
+
+/// What an I/O error says of a connection's end, in the words of the delivery workers.
+pub(super) fn end_of(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => LEFT.to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 async fn run<S>(
@@ -41,7 +51,7 @@ where
             got = io.read(&mut inbox) => {
                 let bytes = inbox.get(..got?).unwrap_or_default();
                 if bytes.is_empty() {
-                    return Ok("the client closed the connection");
+                    return Ok(LEFT);
                 }
                 // Without WebSocket there is nothing more that a client could tell us.
                 let Some(input) = input.as_mut() else { continue };
@@ -66,12 +76,12 @@ pub(super) async fn pump_into(sender: mpsc::Sender<Bytes>, mut body: Box<dyn Liv
     let why = 'ended: loop {
         let pieces = tokio::select! {
             pieces = body.next() => pieces,
-            () = sender.closed() => break "the client closed the connection",
+            () = sender.closed() => break LEFT,
         };
         let Some(pieces) = pieces else { break "the stream ended" };
         for piece in pieces {
             if sender.send(piece).await.is_err() {
-                break 'ended "the client closed the connection";
+                break 'ended LEFT;
             }
         }
     };
