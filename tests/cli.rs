@@ -238,7 +238,8 @@ fn what_the_configuration_names_must_be_there() {
     #[cfg(feature = "tls")]
     {
         dir.write("[tls]\ncert = \"/nowhere/c.pem\"\nkey = \"/nowhere/k.pem\"\n");
-        let expected = "rillbox: tls: /nowhere/c.pem cannot be read: No such file or directory (os error 2)\n";
+        let expected =
+            "rillbox: tls: /nowhere/c.pem cannot be read: No such file or directory (os error 2)\n";
         assert_eq!(said("check", &dir.config()), (1, String::new(), expected.into()));
     }
     dir.write("[log]\ntarget = \"/nowhere/r.log\"\n");

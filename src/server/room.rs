@@ -95,6 +95,7 @@ fn doors(
 
 #[cfg(feature = "http")]
 mod http {
+    use std::net::SocketAddr;
     use std::sync::Arc;
 
     use super::{Config, Door, Hub, Listener, Room, Security, Serve, Shared, TlsTerms, doors};
@@ -114,7 +115,9 @@ mod http {
             if let Some(root) = &current.http.root {
                 services.push(Box::new(StaticFiles::new(root.clone())));
             }
-            services.push(Box::new(Home));
+            // With port 0 the page can't know it, nor can anyone who has not read the log.
+            let rtmp_port = current.rtmp.listen.first().map_or(1935, SocketAddr::port);
+            services.push(Box::new(Home::new(rtmp_port)));
             Self(Front::new(options(&current), services))
         }
     }

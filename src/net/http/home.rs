@@ -4,8 +4,18 @@ use hyper::{Method, Response};
 use super::{Body, Boxed, Head, Outcome, Request, Service, not_allowed};
 
 /// The page at `/` of a server that has no page of its own: what it is, and what to do next.
-#[derive(Debug, Default)]
-pub struct Home;
+#[derive(Debug)]
+pub struct Home {
+    rtmp_port: u16,
+}
+
+impl Home {
+    /// A page that shows RTMP URLs with this port.
+    #[must_use]
+    pub fn new(rtmp_port: u16) -> Self {
+        Self { rtmp_port }
+    }
+}
 
 impl Service for Home {
     fn call<'a>(&'a self, request: Request) -> Boxed<'a, Outcome> {
@@ -16,7 +26,8 @@ impl Service for Home {
             if !matches!(request.head.method, Method::GET | Method::HEAD) {
                 return not_allowed().into();
             }
-            let mut reply = Response::new(Body::from(page(&request.head, request.peer.secure)));
+            let mut reply =
+                Response::new(Body::from(page(&request.head, request.peer.secure, self.rtmp_port)));
             let html = HeaderValue::from_static("text/html; charset=utf-8");
             reply.headers_mut().insert(header::CONTENT_TYPE, html);
             reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -25,7 +36,7 @@ impl Service for Home {
     }
 }
 
-fn page(head: &Head, secure: bool) -> String {
+fn page(head: &Head, secure: bool, rtmp_port: u16) -> String {
     // `Head` lets only letters, digits and `-._~:%` into a host: nothing that HTML would mind.
     let host = match head.host.as_str() {
         "" => "localhost".to_owned(),
@@ -35,10 +46,11 @@ fn page(head: &Head, secure: bool) -> String {
     let port = head.header(header::HOST).and_then(|text| text.rsplit_once(':')).map(|(_, port)| port);
     let port = port.filter(|port| !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit()));
     let authority = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+    const RTMP: u16 = 1935; // what clients take a URL without port to mean
     let s = if secure { "s" } else { "" };
     include_str!("home.html")
         .replace("{version}", env!("CARGO_PKG_VERSION"))
-        .replace("{host}", &host)
+        .replace("{rtmp}", &if rtmp_port == RTMP { host } else { format!("{host}:{rtmp_port}") })
         .replace("{http}", &format!("http{s}://{authority}"))
         .replace("{ws}", &format!("ws{s}://{authority}"))
 }
@@ -49,7 +61,7 @@ mod tests {
 
     fn page_for(host: &str) -> String {
         let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
-        page(&Head::parse(text.as_bytes()).unwrap().unwrap().0, false)
+        page(&Head::parse(text.as_bytes()).unwrap().unwrap().0, false, 1935)
     }
 
     #[test]
