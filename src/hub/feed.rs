@@ -149,8 +149,15 @@ impl Feed {
     }
 
     /// The stream's tracks or words changed before `at_ms`. `keep_joins`: what is in the ring can still be
-    /// decoded by a reader that starts there.
-    pub(super) fn tracks(&self, tracks: &Arc<[Track]>, meta: &Arc<Meta>, at_ms: i64, keep_joins: bool) {
+    /// decoded by a reader that starts there. `announce`: readers that are under way must be told.
+    pub(super) fn tracks(
+        &self,
+        tracks: &Arc<[Track]>,
+        meta: &Arc<Meta>,
+        at_ms: i64,
+        keep_joins: bool,
+        announce: bool,
+    ) {
         let mut inner = self.lock();
         inner.tracks = tracks.clone();
         inner.meta = meta.clone();
@@ -158,7 +165,7 @@ impl Feed {
         if !keep_joins {
             inner.ring.forget_join();
         }
-        if tracks.is_empty() {
+        if tracks.is_empty() || !announce {
             return;
         }
         let mut out = Parts::default();

@@ -84,6 +84,8 @@ struct Inner {
     meta: Arc<Meta>,
     /// Tracks or words changed since the feeds were told.
     changed: bool,
+    /// The change is one that decoders or players must be told of, too.
+    announce: bool,
     /// It is known which tracks there are.
     settled: bool,
     /// Media time of the epoch's first frame.
@@ -117,6 +119,7 @@ impl Stream {
             told: Arc::new([]),
             meta: Arc::default(),
             changed: false,
+            announce: false,
             settled: false,
             epoch_start_ms: None,
             resuming: false,
@@ -202,8 +205,10 @@ impl Stream {
             if *old == track {
                 return Ok(());
             }
+            inner.announce |= !decodes_alike(old, &track);
             *old = track;
         } else if tracks.len() < MAX_TRACKS {
+            inner.announce = true;
             tracks.push(track);
         } else {
             return Ok(());
@@ -217,7 +222,7 @@ impl Stream {
         let mut inner = self.current(signal)?;
         if *inner.meta != meta {
             inner.meta = Arc::new(meta);
-            inner.changed = true;
+            (inner.changed, inner.announce) = (true, true);
         }
         Ok(())
     }
@@ -249,7 +254,9 @@ impl Stream {
             }
         }
         if inner.changed {
-            frame.flags = frame.flags.with(Flags::NEW_CONFIG);
+            if inner.announce {
+                frame.flags = frame.flags.with(Flags::NEW_CONFIG);
+            }
             inner.tell(at_ms);
         }
         inner.note(track, &frame, at_ms);
@@ -287,7 +294,7 @@ impl Stream {
         let feed = Arc::new(Feed::new(key, self.clone(), package(), limits));
         if !inner.told.is_empty() {
             let start = inner.ring.join().and_then(|n| inner.ring.item(n)).map_or(0, |f| f.at_ms);
-            feed.tracks(&inner.told, &inner.meta, start, true);
+            feed.tracks(&inner.told, &inner.meta, start, true, true);
             if let Some(join) = inner.ring.join() {
                 for item in inner.ring.since(join) {
                     if let Some(track) = inner.told.iter().find(|t| t.id == item.frame.track) {
@@ -393,7 +400,7 @@ impl Inner {
         self.timeline.new_epoch();
         self.tracks = Arc::new([]);
         self.meta = Arc::default();
-        self.changed = true;
+        (self.changed, self.announce) = (true, true);
         self.settled = false;
         self.epoch_start_ms = None;
         self.last_key = None;
@@ -407,17 +414,16 @@ impl Inner {
     /// Tells the feeds of new tracks or words.
     fn tell(&mut self, at_ms: i64) {
         self.changed = false;
+        let announce = std::mem::take(&mut self.announce);
         // What a reader starts at can still be decoded if every track it was told of is as it was.
-        let same = |old: &Track| {
-            self.tracks.iter().any(|t| t.id == old.id && t.codec == old.codec && t.config == old.config)
-        };
+        let same = |old: &Track| self.tracks.iter().any(|t| decodes_alike(t, old));
         let keep_joins = !self.told.is_empty() && self.ring.join().is_some() && self.told.iter().all(same);
         if !keep_joins {
             self.ring.forget_join();
         }
         self.told = self.tracks.clone();
         for feed in self.feeds() {
-            feed.tracks(&self.told, &self.meta, at_ms, keep_joins);
+            feed.tracks(&self.told, &self.meta, at_ms, keep_joins, announce);
         }
     }
 
@@ -470,6 +476,11 @@ impl Inner {
         self.told = Arc::new([]);
         self.meta = Arc::default();
     }
+}
+
+/// Whether a decoder of one can go on with the other: only what is known of the content differs.
+fn decodes_alike(a: &Track, b: &Track) -> bool {
+    (a.id, a.codec, &a.config, a.timescale) == (b.id, b.codec, &b.config, b.timescale)
 }
 
 fn limits(config: &Vhost) -> Limits {

@@ -370,3 +370,22 @@ fn a_stalled_player_costs_nothing_and_disturbs_nobody() {
     drop((stalled, source));
     wait_for(|| hub.sessions() == 0);
 }
+
+#[test]
+fn readers_are_told_of_what_matters_to_a_decoder_only() {
+    let hub = hub();
+    let mut source = Source::new(&hub, "a", Instant::now());
+    source.groups(0..1);
+    let mut reader = subscribe(&hub, "a", Wait::No).unwrap();
+    drain(&mut reader);
+    let mut track = Track::new(TrackId(0), Codec::H264);
+    track.facts.width = 640;
+    source.publisher.set_track(track.clone()).unwrap();
+    source.frame(0, 1000, true, 3).unwrap();
+    assert_eq!(drain(&mut reader), ["H264 1000 xxx"], "a size that was learnt");
+    assert_eq!(hub.stats(Instant::now())[0].tracks[0].facts.width, 640);
+    track.config = Bytes::from_static(b"new");
+    source.publisher.set_track(track).unwrap();
+    source.frame(0, 2000, true, 3).unwrap();
+    assert_eq!(drain(&mut reader), ["config 2 at 2000", "H264 2000 xxx"]);
+}
