@@ -18,8 +18,9 @@ const BACKLOG: i32 = 4096;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Connections closed over the limit are told in one line per this time.
-const REFUSED_LOG_PERIOD: Duration = Duration::from_secs(10);
+/// Connections closed over the limit, and failures to accept, are told in one line per this time: at the edge
+/// of a limit success and failure alternate.
+const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 /// A listening TCP socket.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub struct Listener {
     /// The pause after the last failed accept; zero when the last one succeeded.
     backoff: Duration,
     refused: Refused,
+    trouble: Trouble,
 }
 
 impl Listener {
@@ -49,8 +51,8 @@ impl Listener {
         });
         let socket = bound.map_err(|source| NetError::Bind { addr, source })?;
         let local_addr = socket.local_addr().map_err(|source| NetError::Bind { addr, source })?;
-        let (backoff, refused) = (Duration::ZERO, Refused::default());
-        Ok(Self { socket, local_addr, limit, options, backoff, refused })
+        let (backoff, refused, trouble) = (Duration::ZERO, Refused::default(), Trouble::default());
+        Ok(Self { socket, local_addr, limit, options, backoff, refused, trouble })
     }
 
     /// Where it listens; the port is the real one also if 0 was asked for.
@@ -69,8 +71,8 @@ impl Listener {
             }
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
-                    if !self.backoff.is_zero() {
-                        self.backoff = Duration::ZERO;
+                    self.backoff = Duration::ZERO;
+                    if self.trouble.is_over() {
                         log::info!("accepting connections on {} again", self.local_addr);
                     }
                     let Some(permit) = self.limit.permit() else {
@@ -87,7 +89,7 @@ impl Listener {
                     log::debug!("a connection to {} ended before it was accepted: {error}", self.local_addr);
                 }
                 Err(error) => {
-                    if self.backoff.is_zero() {
+                    if self.trouble.is_news(Instant::now()) {
                         log::error!(
                             "cannot accept connections on {}: {error}; trying on (is the limit of open files, \
                              `ulimit -n`, above max_connections?)",
@@ -231,13 +233,37 @@ struct Refused {
 impl Refused {
     fn count(&mut self, local: SocketAddr, max: usize, now: Instant) {
         self.count = self.count.saturating_add(1);
-        if self.logged.is_none_or(|logged| now.saturating_duration_since(logged) >= REFUSED_LOG_PERIOD) {
+        if self.logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_PERIOD) {
             log::warn!(
                 "max_connections = {max} reached: closed {} new connection(s) on {local} since the last such line",
                 self.count
             );
             *self = Self { count: 0, logged: Some(now) };
         }
+    }
+}
+
+/// Whether it was told that connections can't be accepted.
+#[derive(Debug, Default)]
+struct Trouble {
+    logged: Option<Instant>,
+    lasts: bool,
+}
+
+impl Trouble {
+    /// Accepting failed: whether to tell.
+    fn is_news(&mut self, now: Instant) -> bool {
+        let long_ago = |logged| now.saturating_duration_since(logged) >= LOG_PERIOD;
+        let news = !self.lasts && self.logged.is_none_or(long_ago);
+        if news {
+            *self = Self { logged: Some(now), lasts: true };
+        }
+        news
+    }
+
+    /// Accepting succeeded: whether to tell.
+    fn is_over(&mut self) -> bool {
+        std::mem::take(&mut self.lasts)
     }
 }
 
@@ -378,6 +404,15 @@ mod tests {
         assert_eq!(refused.count, 8, "the first was told at once");
         refused.count(any(), 1, start + Duration::from_secs(10));
         assert_eq!(refused.count, 0);
+    }
+
+    #[test]
+    fn trouble_is_told_once_and_its_end_too() {
+        let (mut trouble, start) = (Trouble::default(), Instant::now());
+        assert!(trouble.is_news(start) && !trouble.is_news(start + LOG_PERIOD));
+        assert!(trouble.is_over() && !trouble.is_over());
+        assert!(!trouble.is_news(start + LOG_PERIOD / 2) && !trouble.is_over(), "it flaps");
+        assert!(trouble.is_news(start + LOG_PERIOD));
     }
 
     #[test]
