@@ -3,7 +3,7 @@
 use bytes::BufMut;
 
 use super::TsError;
-use crate::media::aac::{AudioSpecificConfig, MAX_ADTS};
+use crate::media::aac::{Adts, AudioSpecificConfig, MAX_ADTS};
 use crate::media::h264::AvcConfig;
 use crate::media::h265::HvcConfig;
 use crate::media::nal::ParamSets;
@@ -129,8 +129,12 @@ impl Form {
         match self {
             Self::Adts(header) => {
                 out.extend(header.iter().copied());
+                // What came by ADTS has its program config element (id_syn_ele 5) inside; one is enough.
+                if frame.data.first().is_some_and(|byte| byte >> 5 == 5) {
+                    out.truncate(Adts::LEN);
+                }
                 // aac_frame_length: 13 bits from the 31st on; the header has its own length there.
-                let total = header.len() + len;
+                let total = out.len() + len;
                 if let Some([b3, b4, b5]) = out.get_mut(3..6) {
                     *b3 = *b3 & 0xFC | (total >> 11) as u8 & 3;
                     *b4 = (total >> 3) as u8;

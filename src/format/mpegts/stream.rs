@@ -9,7 +9,7 @@ use super::pes::{Assembler, Header, Progress};
 use super::psi::{Entry, descriptors};
 use super::{TIME_MASK, TIMESCALE, latm};
 use crate::media::nal::normalise;
-use crate::media::opus::OpusHead;
+use crate::media::opus::{Mapping, OpusHead};
 use crate::media::{Codec, Flags, Frame, Kind, Track, TrackId};
 
 /// All PES packets of a program that are being put together, in bytes. A key frame of 4K at 40 Mbit/s has 1 to 3 MB.
@@ -106,6 +106,22 @@ fn opus_channels(data: &[u8]) -> u8 {
     code.filter(|code| (1..=8).contains(code)).unwrap_or(2)
 }
 
+/// Up to two channels in family 0, more in the layouts of family 1 (RFC 7845 5.1.1.2).
+fn opus_head(channels: u8) -> OpusHead {
+    // Streams, how many of them are coupled, and where each channel is.
+    let (streams, coupled, places): (u8, u8, &[u8]) = match channels {
+        3 => (2, 1, &[0, 2, 1]),
+        4 => (2, 2, &[0, 1, 2, 3]),
+        5 => (3, 2, &[0, 4, 1, 2, 3]),
+        6 => (4, 2, &[0, 4, 1, 2, 3, 5]),
+        7 => (4, 3, &[0, 4, 1, 2, 3, 5, 6]),
+        8 => (5, 3, &[0, 6, 1, 2, 3, 4, 5, 7]),
+        _ => return OpusHead::new(channels),
+    };
+    let mapping = Mapping { family: 1, streams, coupled, channels: places.to_vec() };
+    OpusHead { channels, mapping: Some(mapping), ..OpusHead::new(2) }
+}
+
 /// What all streams of a program share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -169,7 +185,7 @@ impl Stream {
         }
         if let Carriage::Opus(channels) = carriage {
             // Can't fail; without it the track would get a config by its first frame.
-            let _ = track.set_config(OpusHead::new(channels).build().into());
+            let _ = track.set_config(opus_head(channels).build().into());
         }
         Self {
             pid: entry.pid,

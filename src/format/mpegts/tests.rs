@@ -369,6 +369,28 @@ fn other_tracks_make_another_version() {
 }
 
 #[test]
+fn a_layout_without_a_number_stands_in_the_packet_once() {
+    use crate::media::aac::{Adts, AudioSpecificConfig};
+    // LC, 48 kHz, four channels by a program config element, as an encoder sent it.
+    let config = hex("118004c40400211000");
+    assert_eq!(AudioSpecificConfig::parse(&config).unwrap().channels, 4);
+    let track = Track::with_config(TrackId(0), Codec::Aac, config).unwrap();
+    for packet in [&[0x21, 7, 7][..], &[0xA0, 7, 7]] {
+        let mut muxer = Muxer::new(&MuxOptions::default());
+        muxer.set_tracks(std::slice::from_ref(&track));
+        let mut frame = frame(&track, 0, 0, true, 1);
+        frame.data = Bytes::copy_from_slice(packet);
+        let out = mux(&mut muxer, &[frame]);
+        let payload = Packet::parse(&out[2 * PACKET..]).unwrap().payload.unwrap();
+        let header = Adts::parse(&payload[14..]).unwrap();
+        assert_eq!((header.channel_config, header.frame_len), (0, payload.len() - 14));
+        let body = &payload[14 + header.header_len..];
+        assert!(body.ends_with(packet) && body[0] >> 5 == 5);
+        assert_eq!(body.len() > packet.len(), packet[0] == 0x21);
+    }
+}
+
+#[test]
 fn what_has_no_place_is_refused() {
     let mut muxer = Muxer::new(&MuxOptions::default());
     let mut bare = track(1, Codec::H264);
