@@ -1,6 +1,7 @@
 //! The server's skin: a socket to a [`Session`], a session to the hub.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,9 @@ use crate::media::{Kind, Track};
 
 /// Read buffer of a connection that is not a delivered player, bytes.
 const READ: usize = 32 * 1024;
+/// A buffer with less room than this is left for a new one, bytes. Not sooner: frames share what they were
+/// read into and hold on to it, so buffers have to be filled.
+const MIN_READ: usize = 4 * 1024;
 /// How long a peer may leave an answer unread before media flows.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Unreadable tags of a publisher that are logged; the rest is counted.
@@ -109,7 +113,7 @@ async fn pull<S: AsyncRead + AsyncWrite + Unpin>(
                 }
                 socket.flush().await?;
             }
-            read = socket.read_buf(&mut input) => {
+            read = read(socket, &mut input) => {
                 if read? == 0 {
                     return Ok("the player closed the connection".to_owned());
                 }
@@ -121,6 +125,14 @@ async fn pull<S: AsyncRead + AsyncWrite + Unpin>(
                 }
             }
         }
+    }
+}
+
+/// Reads what is there; 0 at the end. Most TLS clients just close the socket, which is an end as good as any.
+async fn read<S: AsyncRead + Unpin>(socket: &mut S, input: &mut BytesMut) -> io::Result<usize> {
+    match socket.read_buf(input).await {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+        read => read,
     }
 }
 
@@ -248,9 +260,11 @@ impl Connection {
             if timer.is_elapsed() || timer.deadline() > deadline.into() {
                 timer.as_mut().reset(deadline.into());
             }
-            input.reserve(READ);
+            if input.capacity() - input.len() < MIN_READ {
+                input.reserve(READ);
+            }
             tokio::select! {
-                read = socket.read_buf(&mut input) => match read? {
+                read = read(socket, &mut input) => match read? {
                     0 => return Ok(End::Closed("the peer closed the connection".to_owned())),
                     n => {
                         self.received = self.received.saturating_add(n as u64);
@@ -327,7 +341,9 @@ impl Connection {
             }
             Err((why, text)) => {
                 log::warn!(session:% = self.id; "{} from {} refused: {text}", kind.as_str(), self.peer);
-                session.reject(why, &text);
+                // Who the other one is, is for the log alone.
+                let busy = matches!(why, Reject::BadName).then(|| text.split(" by session").next()).flatten();
+                session.reject(why, busy.unwrap_or(&text));
             }
         }
     }
