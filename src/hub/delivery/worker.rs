@@ -79,6 +79,10 @@ struct Served {
     /// Some sessions look for a place to start.
     waiting: bool,
     flushed: Instant,
+    /// Where the ring ended then, and with it all readers that are up to date.
+    flushed_to: u64,
+    /// A flush is due: one is enough.
+    scheduled: bool,
 }
 
 /// How long what is new may wait.
@@ -236,15 +240,20 @@ impl Worker {
             sessions: Vec::new(),
             waiting: false,
             flushed: now,
+            flushed_to: 0,
+            scheduled: false,
         };
         served.feed.lock().add_outlet(outlet);
         served.follow();
+        served.flushed_to = served.ring.end();
         self.outlets.insert(self.numbers, served);
         self.numbers
     }
 
     fn schedule(&mut self, outlet: usize, now: Instant) {
-        if let Some(served) = self.outlets.get(&outlet) {
+        if let Some(served) = self.outlets.get_mut(&outlet)
+            && !std::mem::replace(&mut served.scheduled, true)
+        {
             self.due.push(Reverse((now.max(served.flushed + self.window.now), outlet)));
         }
     }
@@ -254,8 +263,11 @@ impl Worker {
         let Some(served) = self.outlets.get_mut(&number) else { return };
         let begun = Instant::now();
         served.flushed = begun;
-        let from = served.ring.end();
+        served.scheduled = false;
+        // A reader that came since has made `follow` look, so that the ring may reach further than the others.
+        let from = served.flushed_to;
         served.follow();
+        served.flushed_to = served.ring.end();
         self.batch.clear();
         if served.sessions.len() >= GATHER_FROM {
             for part in served.ring.since(from).flat_map(|entry| entry.parts()) {
