@@ -1,0 +1,203 @@
+//! What each fuzz target does with its bytes. `tests/corpus.rs` does the same with the corpus, so that a
+//! crash once found stays found by `cargo test`.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use rillbox::format::flv::{self, Demuxer, TagReader};
+use rillbox::format::{amf, mpegts};
+use rillbox::media::{Codec, Frame, Track, TrackId, nal};
+use rillbox::net::http::{Head, websocket};
+use rillbox::rtmp::client_session::{self, ClientSession, Goal};
+use rillbox::rtmp::handshake::{ClientHandshake, ServerHandshake};
+use rillbox::rtmp::session::{Event, Reject, Session};
+
+/// Takes bytes; must not panic.
+pub type Target = fn(&[u8]);
+
+/// The targets, by name.
+pub const TARGETS: [(&str, Target); 8] = [
+    ("amf", amf),
+    ("chunk", chunk),
+    ("client", client),
+    ("flv", flv),
+    ("handshake", handshake),
+    ("http_head", http_head),
+    ("media", media),
+    ("mpegts", mpegts),
+];
+
+/// AMF0 and AMF3 values; what was read is written and read again.
+pub fn amf(data: &[u8]) {
+    if let Ok(values) = amf::decode_all(data) {
+        let again = amf::encode_all(&values);
+        assert!(amf::decode_all(&again).is_ok(), "what we write, we can read");
+        for value in &values {
+            let _ = value.to_meta();
+        }
+    }
+}
+
+/// A server session past its handshake: chunk stream, commands, media into FLV.
+pub fn chunk(data: &[u8]) {
+    let config = rillbox::config::Rtmp::default();
+    let now = Instant::now();
+    let mut session = Session::new(&config, 1, now);
+    let mut input = shaken_hands();
+    let _ = session.input(&mut input, now);
+    let mut tags = TagReader::new();
+    // The first byte says in pieces of what size the rest comes.
+    let Some((&step, data)) = data.split_first() else { return };
+    for piece in data.chunks(usize::from(step).max(1)) {
+        input.extend_from_slice(piece);
+        loop {
+            match session.input(&mut input, now + Duration::from_secs(1)) {
+                Ok(None) => break,
+                Ok(Some(Event::Publish { .. })) => session.accept_publish(),
+                Ok(Some(Event::Play { .. })) => session.reject(Reject::NotFound, "no"),
+                Ok(Some(Event::Tag(tag))) => {
+                    if let Some(kind) = flv::TagKind::from_u8(tag.kind) {
+                        let _ = tags.push(kind, tag.time, tag.body);
+                        while tags.next_event().is_some() {}
+                    }
+                }
+                Ok(Some(_)) => {}
+                Err(_) => return,
+            }
+            let _ = session.take_output();
+        }
+        assert!(input.len() < 64 * 1024, "what is read is taken");
+    }
+}
+
+/// What a peer sends in a simple handshake.
+fn shaken_hands() -> BytesMut {
+    let mut bytes = BytesMut::from(&[3][..]);
+    bytes.resize(1 + 1536 * 2, 0);
+    bytes
+}
+
+/// A client session past its handshake.
+pub fn client(data: &[u8]) {
+    let Ok(target) = client_session::Target::parse("rtmp://localhost/live/demo") else { return };
+    let mut session = ClientSession::new(target, Goal::Play, 1, Instant::now());
+    let mut input = shaken_hands();
+    input.extend_from_slice(data);
+    while let Ok(Some(_)) = session.input(&mut input) {}
+}
+
+/// An FLV file: tags, then tracks and frames; what was read is written again.
+pub fn flv(data: &[u8]) {
+    let mut demuxer = Demuxer::new(1024 * 1024);
+    let mut tags = TagReader::new();
+    let mut tracks: Vec<Track> = Vec::new();
+    let mut rest = data;
+    while let Ok(Some(tag)) = demuxer.next_tag(&mut rest) {
+        let _ = tags.push(tag.kind, tag.ts_ms, tag.body);
+        while let Some(event) = tags.next_event() {
+            match event {
+                flv::Event::Track(track) => {
+                    let _ = flv::config_body(&track);
+                    tracks.retain(|t| t.id != track.id);
+                    tracks.push(track);
+                }
+                flv::Event::Frame(frame) => {
+                    if let Some(track) = tracks.iter().find(|t| t.id == frame.track) {
+                        let _ = flv::frame_prefix(track, &frame);
+                        let _ = track.is_b_frame(&frame.data);
+                    }
+                }
+                flv::Event::Meta(meta) => {
+                    let _ = flv::metadata_body(&meta, &tracks, &meta);
+                }
+            }
+        }
+    }
+}
+
+/// Both sides of the RTMP handshake.
+pub fn handshake(data: &[u8]) {
+    let mut out = Vec::new();
+    let _ = ServerHandshake::new(1).input(&mut BytesMut::from(data), &mut out);
+    for digest in [false, true] {
+        let mut client = ClientHandshake::new(1, digest, &mut out);
+        let _ = client.input(&mut BytesMut::from(data), &mut out);
+    }
+}
+
+/// An HTTP request head, and what a WebSocket client sends after it.
+pub fn http_head(data: &[u8]) {
+    let mut rest = data;
+    if let Ok(Some((head, len))) = Head::parse(data) {
+        let _ = (head.param("vhost"), head.wants_close(), head.has_word("connection", "upgrade"));
+        rest = data.get(len..).unwrap_or_default();
+    }
+    let mut reply = Vec::new();
+    let mut input = websocket::Input::default();
+    for piece in rest.chunks(3) {
+        if input.input(piece, &mut reply).is_err() {
+            break;
+        }
+    }
+    assert!(reply.len() <= rest.len() + 128, "an answer is no longer than what it answers");
+}
+
+/// Parameter sets, configuration records and frames of each codec.
+pub fn media(data: &[u8]) {
+    const CODECS: [Codec; 13] = [
+        Codec::Aac,
+        Codec::Ac3,
+        Codec::Av1,
+        Codec::Eac3,
+        Codec::Flac,
+        Codec::G711A,
+        Codec::H264,
+        Codec::H265,
+        Codec::Klv,
+        Codec::Mp3,
+        Codec::Opus,
+        Codec::Vp8,
+        Codec::Vp9,
+    ];
+    let Some((&choice, data)) = data.split_first() else { return };
+    let Some(&codec) = CODECS.get(usize::from(choice & 15)) else { return };
+    let data = Bytes::copy_from_slice(data);
+    let track = Track::with_config(TrackId(0), codec, data.clone());
+    let mut track = track.unwrap_or_else(|_| Track::new(TrackId(0), codec));
+    let _ = track.learn(&data);
+    let _ = (track.is_b_frame(&data), rillbox::media::is_key(codec, &data));
+    let _ = rillbox::media::av1::normalise(data.clone());
+    if codec.has_nals() {
+        for length_size in 0..=4 {
+            if let Ok(normal) = nal::normalise(codec, data.clone(), length_size) {
+                let _ = track.update_sets(&normal.sets);
+            }
+        }
+    }
+}
+
+/// A transport stream; what was read is written again.
+pub fn mpegts(data: &[u8]) {
+    let mut demuxer = mpegts::Demuxer::new(None);
+    let mut muxer = mpegts::Muxer::new(&mpegts::MuxOptions::default());
+    let mut tracks: Vec<Track> = Vec::new();
+    let mut out = BytesMut::new();
+    let mut write = |event: mpegts::Event| match event {
+        mpegts::Event::Track(track) => {
+            tracks.retain(|t| t.id != track.id);
+            tracks.push(track);
+            muxer.set_tracks(&tracks);
+        }
+        mpegts::Event::Frame(frame) => {
+            let _: &Frame = &frame;
+            let _ = muxer.frame(&frame, &mut out);
+            assert!(out.len() % 188 == 0);
+            out.clear();
+        }
+        _ => {}
+    };
+    for piece in data.chunks(1000) {
+        demuxer.push(piece, &mut write);
+    }
+    demuxer.finish(&mut write);
+}
