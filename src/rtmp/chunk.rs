@@ -150,7 +150,7 @@ impl ChunkReader {
                 },
             };
             let Some(stream) = self.streams.get_mut(index) else {
-                return Err(RtmpError::Chunk("lost its chunk stream"));
+                return Err(RtmpError::Chunk("is on a chunk stream that is gone"));
             };
             let take = left.min(input.len());
             let whole = stream.body.is_empty() && take == stream.len as usize;
@@ -218,11 +218,11 @@ impl ChunkReader {
             Some(index) => index,
             // librtmp and some boards start a chunk stream with format 1: the message stream is 0 then.
             None if basic.format <= 1 => self.add_stream(basic.csid)?,
-            None => return Err(RtmpError::Chunk("a chunk stream starts without a full header")),
+            None => return Err(RtmpError::Chunk("starts a chunk stream without a full header")),
         };
         self.headers = self.headers.wrapping_add(1);
         let Some(stream) = self.streams.get_mut(index) else {
-            return Err(RtmpError::Chunk("lost its chunk stream"));
+            return Err(RtmpError::Chunk("is on a chunk stream that is gone"));
         };
         stream.used = self.headers;
         let was_open = stream.open;

@@ -6,8 +6,8 @@
 //! - **URLs**: `rtmp://host[:port]/app/stream[?vhost=v&k=v]` and the older forms of [`url`].
 //! - **Config**: `[rtmp]`: `listen`, `tls_listen`, `chunk_size`, `handshake_timeout`, `first_packet_timeout`,
 //!   `publish_timeout`, `max_message`, `in_ack_size`, `out_ack_size`.
-//! - **Limits**, so that a peer can't make us grow: messages of `max_message` bytes, twice that for all
-//!   unfinished ones of a session, [`chunk::MAX_CHUNK_STREAMS`] chunk streams, [`url::MAX_URL`] bytes of a
+//! - **Limits**, so that a peer can't make us grow: messages of 64 KiB, of `max_message` once it may publish;
+//!   twice that for all unfinished ones of a session, [`chunk::MAX_CHUNK_STREAMS`] chunk streams, [`url::MAX_URL`] bytes of a
 //!   URL; times for the handshake, for the first packet, and for a publisher that falls silent.
 //! - **Not done**: RTMPE and RTMPT (HTTP tunnel), shared objects, recorded streams (`play` with a start,
 //!   `seek`, `play2`), more than one stream on a connection.
@@ -66,7 +66,7 @@ pub enum RtmpError {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// A message is longer than allowed.
-    #[error("RTMP message of {len} bytes: at most {max} are taken (rtmp.max_message)")]
+    #[error("RTMP message of {len} bytes: at most {max} are taken here (a publisher's: rtmp.max_message)")]
     TooLong {
         /// Its length.
         len: usize,
