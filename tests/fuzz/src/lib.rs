@@ -191,7 +191,7 @@ pub fn mpegts(data: &[u8]) {
         mpegts::Event::Frame(frame) => {
             let _: &Frame = &frame;
             let _ = muxer.frame(&frame, &mut out);
-            assert!(out.len() % 188 == 0);
+            assert!(out.len().is_multiple_of(188));
             out.clear();
         }
         _ => {}
