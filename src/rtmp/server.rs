@@ -23,8 +23,11 @@ use crate::hub::{
 use crate::id::SessionId;
 use crate::media::{Kind, Track};
 
-/// Read buffer of a connection that is not a delivered player, bytes.
+/// Read buffer of a publisher's connection, bytes.
 const READ: usize = 32 * 1024;
+/// Read buffer until it is known what a connection wants, bytes: handshake and commands are small, and a crowd
+/// that comes at once must not leave holes in memory.
+const SETUP_READ: usize = 4 * 1024;
 /// A buffer with less room than this is left for a new one, bytes. Not sooner: frames share what they were
 /// read into and hold on to it, so buffers have to be filled.
 const MIN_READ: usize = 4 * 1024;
@@ -184,7 +187,8 @@ struct Connection {
     context: Context,
     session: Option<Session>,
     connect: Option<Connect>,
-    publishing: Option<Publishing>,
+    /// Boxed, so that the many who play don't carry room for it.
+    publishing: Option<Box<Publishing>>,
     since: Instant,
     received: u64,
 }
@@ -260,8 +264,10 @@ impl Connection {
             if timer.is_elapsed() || timer.deadline() > deadline.into() {
                 timer.as_mut().reset(deadline.into());
             }
-            if input.capacity() - input.len() < MIN_READ {
-                input.reserve(READ);
+            let (room, size) =
+                if self.publishing.is_some() { (MIN_READ, READ) } else { (SETUP_READ / 2, SETUP_READ) };
+            if input.capacity() - input.len() < room {
+                input.reserve(size);
             }
             tokio::select! {
                 read = read(socket, &mut input) => match read? {
@@ -274,7 +280,7 @@ impl Connection {
                     }
                 },
                 () = &mut timer => session.timeout(Instant::now())?,
-                why = ended(self.publishing.as_ref()) => {
+                why = ended(self.publishing.as_deref()) => {
                     session.end_publish(&why.to_string());
                     let out = session.take_output();
                     write(socket, &out, ANSWER_TIMEOUT).await?;
@@ -337,7 +343,7 @@ impl Connection {
             Ok((name, publisher)) => {
                 log::info!(session:% = self.id; "{} of {name} from {} started", kind.as_str(), self.peer);
                 session.accept_publish();
-                self.publishing = Some(Publishing::new(name, publisher, kind, now));
+                self.publishing = Some(Box::new(Publishing::new(name, publisher, kind, now)));
             }
             Err((why, text)) => {
                 log::warn!(session:% = self.id; "{} from {} refused: {text}", kind.as_str(), self.peer);
