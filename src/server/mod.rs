@@ -11,6 +11,7 @@
 
 mod limits;
 mod log;
+mod memory;
 mod notify;
 mod pid;
 mod report;
@@ -27,6 +28,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use self::memory::Memory;
 use self::notify::Notify;
 use self::pid::PidFile;
 use self::services::Services;
@@ -214,6 +216,7 @@ impl<'a> Server<'a> {
         let mut second = every(Duration::from_secs(1));
         let mut watchdog = self.notify.watchdog_interval().map(every);
         let mut told = Instant::now();
+        let mut memory = Memory::new(told);
         // A tick that is early by less is in time.
         const HALF: Duration = Duration::from_millis(500);
         loop {
@@ -233,6 +236,7 @@ impl<'a> Server<'a> {
                         told = now;
                     }
                     self.services.tick(now, tell);
+                    memory.tick(now);
                 }
             }
         }
