@@ -8,7 +8,7 @@
 //! | top | [`server`]: assembly, listeners, signals, limits |
 //! | protocols | `rtmp` `http_live`: one protocol, one folder, one feature |
 //! | shared | [`hub`]: live streams by name, fan-out · [`net`]: sockets and the HTTP front |
-//! | containers | [`format`]: bytes to frames and back, no I/O, no clock |
+//! | containers | [`mod@format`]: bytes to frames and back, no I/O, no clock |
 //! | ground | [`media`]: [`Frame`](media::Frame), [`Track`](media::Track), codecs |
 //! | cellar | [`config`]: plain structs with defaults, anyone reads its own section · [`id`]: session ids |
 //!

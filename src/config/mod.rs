@@ -98,7 +98,7 @@ section! {
     pub struct Rtmp {
         /// Whether RTMP is served.
         live enabled: bool = true;
-        /// Where RTMP listens. "[::]" is all addresses, IPv4 too.
+        /// Where RTMP listens. `[::]` is all addresses, IPv4 too.
         live listen: Vec<SocketAddr> = any(1935);
         /// Where RTMPS listens; needs tls.cert and tls.key.
         live tls_listen: Vec<SocketAddr> = Vec::new();
@@ -124,7 +124,7 @@ section! {
     pub struct Http {
         /// Whether HTTP is served.
         live enabled: bool = true;
-        /// Where HTTP listens. "[::]" is all addresses, IPv4 too.
+        /// Where HTTP listens. `[::]` is all addresses, IPv4 too.
         live listen: Vec<SocketAddr> = any(8080);
         /// Where HTTPS listens; needs tls.cert and tls.key.
         live tls_listen: Vec<SocketAddr> = Vec::new();

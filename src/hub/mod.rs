@@ -1,17 +1,17 @@
 //! Live streams by name: the one place where publishers and readers meet.
 //!
-//! A protocol asks [`Hub::publish`] for a [`Publisher`] and feeds it [`Frame`](crate::media::Frame)s, or asks
+//! A protocol asks [`Hub::publish`] for a [`Publisher`] and feeds it [`Frame`]s, or asks
 //! [`Hub::subscribe`] for a [`Subscription`] with a [`Package`] that serialises frames. Who may publish,
 //! how long a stream outlives its publisher, what a slow reader loses and all counting are decided here.
 //!
 //! - A **stream** outlives its publishers. Each publisher is an *epoch*; when the next one comes within the
-//!   grace period (`vhost.*.grace`) readers stay, and times go on ([`timeline`]).
+//!   grace period (`vhost.*.grace`) readers stay, and times go on (`timeline`).
 //! - A stream keeps what it last carried in a **ring**, bounded by bytes and time. The newest key frame in it
 //!   is where new readers start, so the ring is the GOP cache too.
 //! - A **feed** is a stream in one serialised form, made once for all readers of one [`FeedKey`] when the first
 //!   comes, dropped with the last. A reader is a cursor into it. One that falls out of the ring skips to the
 //!   newest key frame and is counted, so a stalled reader costs its socket and at most one frame.
-//! - **Delivery workers** ([`delivery`]) write feeds to plain sockets, one `mio` loop a core. Other readers (TLS)
+//! - **Delivery workers** (`delivery`) write feeds to plain sockets, one `mio` loop a core. Other readers (TLS)
 //!   pull with [`Subscription::next`].
 //!
 //! Locks: a stream's, then a feed's, then a worker's inbox; never the other way, none held across I/O.

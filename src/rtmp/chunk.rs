@@ -1,10 +1,10 @@
 //! The chunk stream (RTMP 1.0 section 5.3): messages cut into chunks, those of several chunk streams mixed.
 //!
-//! [`ChunkReader`] puts messages together again; [`put_message`] and [`put_header`] write them. Set Chunk
+//! [`ChunkReader`] puts messages together again; [`put_message`] writes them. Set Chunk
 //! Size and Abort are obeyed here, where they act; the reader's owner never sees them.
 //!
 //! A body that arrives whole in one chunk is split off the read buffer and shared; others are copied once,
-//! to where they stay. A declared length allocates at most [`EAGER`] bytes until the bytes come, and all
+//! to where they stay. A declared length allocates at most `EAGER` bytes until the bytes come, and all
 //! unfinished messages together may not declare more than the session's limit.
 
 use bytes::{Buf, Bytes, BytesMut};
