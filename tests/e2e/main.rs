@@ -1,0 +1,24 @@
+//! Scenarios: real clients against the real server. `scripts/test` installs the clients and runs them.
+
+#[cfg(test)]
+mod browser;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod join;
+#[cfg(test)]
+mod other_clients;
+#[cfg(test)]
+mod publish_play;
+#[cfg(test)]
+mod republish;
+#[cfg(test)]
+mod slow_readers;
+#[cfg(test)]
+mod soak;
+#[cfg(test)]
+mod stop;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tls;
