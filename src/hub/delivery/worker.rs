@@ -98,6 +98,15 @@ impl Window {
     const MOST: Duration = Duration::from_millis(350);
     const LEAST: Duration = Duration::from_millis(5);
 
+    /// A feed was written in `took`: at most a fifth of the time shall go into that. Acts at once, so that
+    /// a crowd that comes does not wait behind the writing.
+    fn wrote(&mut self, took: Duration) {
+        self.busy += took;
+        if self.fixed.is_none() {
+            self.now = self.now.max((took * 5).min(Self::MOST));
+        }
+    }
+
     /// Once a second: longer if writing takes more than a fifth of the time, shorter if it takes less than
     /// a twelfth.
     fn adjust(&mut self, now: Instant) {
@@ -315,7 +324,7 @@ impl Worker {
         if self.batch.capacity() > 1024 * 1024 {
             self.batch = Vec::new();
         }
-        self.window.busy += begun.elapsed();
+        self.window.wrote(begun.elapsed());
     }
 
     fn event(&mut self, event: &mio::event::Event, now: Instant) {
@@ -440,4 +449,39 @@ fn broken(e: &io::Error) -> String {
 /// Rounds up: epoll counts in milliseconds, and a wait that ends early would spin.
 fn ceil_ms(wait: Duration) -> Duration {
     Duration::from_millis(u64::try_from((wait + Duration::from_micros(999)).as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn the_window_follows_the_work() {
+        let start = Instant::now();
+        let mut window = Window { fixed: None, now: Duration::ZERO, busy: Duration::ZERO, since: start };
+        let mut second = 0;
+        let mut run = |window: &mut Window, took: Duration, writes: u32| {
+            (0..writes).for_each(|_| window.wrote(took));
+            second += 1;
+            window.adjust(start + ms(1000 * second));
+        };
+        run(&mut window, Duration::from_micros(50), 60);
+        assert_eq!(window.now, Duration::ZERO, "a few readers get each frame at once");
+        run(&mut window, ms(20), 5);
+        assert_eq!(window.now, ms(100), "a crowd is felt with the first write");
+        // Many feeds, each soon written.
+        run(&mut window, ms(2), 200);
+        assert_eq!(window.now, ms(150));
+        run(&mut window, ms(300), 2);
+        assert_eq!(window.now, Window::MOST);
+        (0..12).for_each(|_| run(&mut window, ms(1), 3));
+        assert!(window.now < Window::LEAST, "{:?}", window.now);
+        window.fixed = Some(ms(40));
+        run(&mut window, ms(300), 3);
+        assert_eq!(window.now, ms(40));
+    }
 }
