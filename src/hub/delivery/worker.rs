@@ -23,6 +23,9 @@ const WAKE: Token = Token(usize::MAX);
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// From this many readers on, a batch is gathered into one run of bytes before it is written.
 const GATHER_FROM: usize = 3;
+/// A batch of more bytes than this is written from where it lies: its payloads are large, so that gathering
+/// would save little. Nor is more than this kept as memory.
+const GATHER_MOST: usize = 256 * 1024;
 /// A worker needs little stack: it holds no buffers there.
 const STACK: usize = 128 * 1024;
 
@@ -278,7 +281,11 @@ impl Worker {
         served.follow();
         served.flushed_to = served.ring.end();
         self.batch.clear();
-        if served.sessions.len() >= GATHER_FROM {
+        let new: usize = served.ring.since(from).map(|entry| entry.len()).sum();
+        if served.sessions.len() >= GATHER_FROM && new <= GATHER_MOST {
+            // All of it at once: growing would free what it had, and large pieces of freed memory come back
+            // to the system late.
+            self.batch.reserve_exact(GATHER_MOST);
             for part in served.ring.since(from).flat_map(|entry| entry.parts()) {
                 self.batch.extend_from_slice(part);
             }
@@ -319,10 +326,6 @@ impl Worker {
         }
         for (slot, why) in gone {
             self.close(slot, &why);
-        }
-        // Batches of a burst must not stay as memory.
-        if self.batch.capacity() > 1024 * 1024 {
-            self.batch = Vec::new();
         }
         self.window.wrote(begun.elapsed());
     }
