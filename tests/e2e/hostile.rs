@@ -52,8 +52,14 @@ fn under(attack: impl FnOnce(&Server)) {
         player.wait_for(Kind::Video, 10);
     }
     let (descriptors, memory) = (server.descriptors(), server.memory());
+    let honest = server.connections().len();
     attack(&server);
     wait_until("all attackers are gone", || server.descriptors() <= descriptors);
+    let silent = || server.connections().into_iter().skip(honest).find(|(_, told)| !told);
+    wait_until("the log tells how each connection ended", || silent().is_none());
+    let attacks = server.connections().len() - honest;
+    println!("{attacks} connections");
+    assert!(attacks > 5);
     let growth = server.memory().saturating_sub(memory);
     // The ring of the good stream grows a little, too.
     assert!(growth <= SAME, "the server grew by {growth} KiB");

@@ -1,5 +1,6 @@
 //! The server as a process of its own.
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -105,6 +106,18 @@ impl Server {
     /// How many lines of the log hold `text` now.
     pub fn count(&self, text: &str) -> usize {
         self.log.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// The ids of connections that were accepted, and whether the log tells of their end.
+    pub fn connections(&self) -> Vec<(String, bool)> {
+        let log = self.log.lock().unwrap();
+        let id = |line: &String| line.split_whitespace().nth(2).unwrap_or_default().to_owned();
+        let ended: HashSet<_> = log.iter().filter(|line| line.contains(" ended after ")).map(id).collect();
+        let accepted = log.iter().filter(|line| {
+            let text = line.split_whitespace().skip(3).take(3).collect::<Vec<_>>().join(" ");
+            text.ends_with(" connection from") && line.contains(" DEBUG ") && !line.contains(" ended after ")
+        });
+        accepted.map(id).map(|id| (id.clone(), ended.contains(&id))).collect()
     }
 
     /// Process id.
