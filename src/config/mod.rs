@@ -164,7 +164,8 @@ section! {
         live enabled: bool = true;
         /// How long readers wait for a publisher that went away to come back.
         live grace: Duration = secs(10), Duration::ZERO..=secs(3600);
-        /// A second publisher of a stream: "refuse" it, or let it take over.
+        /// A second publisher of a stream: "refuse" it, or let it take over. One from the same address as the first gets in
+        /// when that one has been silent for 3 s: it is the same encoder, whose connection broke.
         live duplicate: Duplicate = Duplicate::Refuse;
         /// How much of the past a stream keeps, in time: new players start at the newest key frame in it.
         live ring_time: Duration = secs(5), secs(1)..=secs(60);

@@ -126,6 +126,11 @@ impl Feed {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes how much may be kept, from the next entry on.
+    pub(super) fn limit(&self, limits: Limits) {
+        self.lock().limits = limits;
+    }
+
     /// Tells readers that there is something new.
     pub(super) fn wake(&self, inner: &Inner) {
         for outlet in &inner.outlets {

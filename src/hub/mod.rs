@@ -135,7 +135,7 @@ impl Hub {
 
     /// Starts publishing `name`.
     pub fn publish(&self, name: &StreamName, client: Client, now: Instant) -> Result<Publisher, HubError> {
-        let (stream, config) = self.stream(name, now, true)?;
+        let (stream, config) = self.stream(name, now, Create::Publisher)?;
         let (id, kind) = (client.id, client.kind);
         let begun = stream.begin(client, config, now);
         stream.counters.readers.fetch_sub(1, portable_atomic::Ordering::AcqRel);
@@ -155,7 +155,8 @@ impl Hub {
         package: impl FnOnce() -> Box<dyn Package>,
         now: Instant,
     ) -> Result<Subscription, HubError> {
-        let (stream, _) = self.stream(name, now, options.wait != Wait::No)?;
+        let create = if options.wait == Wait::No { Create::No } else { Create::Reader };
+        let (stream, _) = self.stream(name, now, create)?;
         // Counts itself out again when dropped.
         let reader = subscription::Reader::new(stream.clone(), client, now);
         if options.wait == Wait::No && !stream.is_live() {
@@ -225,7 +226,7 @@ impl Hub {
         &self,
         name: &StreamName,
         now: Instant,
-        create: bool,
+        create: Create,
     ) -> Result<(Arc<Stream>, Arc<config::Vhost>), HubError> {
         if self.inner.stopping.load(Ordering::SeqCst) {
             return Err(HubError::Stopping);
@@ -245,7 +246,7 @@ impl Hub {
                 return Ok((hold(stream), vhost));
             }
         }
-        if !create {
+        if create == Create::No {
             return Err(HubError::NotLive(name.clone()));
         }
         let mut streams = self.inner.streams.write().unwrap_or_else(PoisonError::into_inner);
@@ -255,7 +256,11 @@ impl Hub {
             streams.retain(|_, stream| !stream.is_deserted());
         }
         if streams.len() >= most && !streams.contains_key(name) {
-            return Err(HubError::TooManyStreams(most));
+            // Readers who wait for many names must not lock publishers out: they have as many places again.
+            let published = || streams.values().filter(|stream| stream.has_publisher()).count();
+            if create == Create::Reader || published() >= most {
+                return Err(HubError::TooManyStreams(most));
+            }
         }
         let stream = streams.entry(name.clone()).or_insert_with(|| {
             let number = self.inner.numbers.fetch_add(1, portable_atomic::Ordering::Relaxed);
@@ -263,6 +268,15 @@ impl Hub {
         });
         Ok((hold(stream), vhost))
     }
+}
+
+/// Who may make a stream that isn't there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Create {
+    No,
+    Publisher,
+    /// One that waits for a publisher.
+    Reader,
 }
 
 /// The right to publish a stream; gives it back when dropped.

@@ -18,8 +18,16 @@ use crate::media::{Flags, Frame, Kind, Meta, MetaValue, Track};
 const SETTLE_MS: i64 = 1000;
 /// Audio of a returning publisher is held back this long while its first key frame is awaited.
 const RESUME_MS: i64 = 3000;
-/// Without a key frame for this long, readers may start at any frame (intra-refresh encoders).
+/// A publisher that has sent no frame for this long loses its stream to one from the same address: it is the same
+/// encoder, whose old connection broke without a word.
+const QUIET: Duration = Duration::from_secs(3);
+/// Without any key frame for this long, readers may start at any frame.
 const KEYLESS_MS: i64 = 10_000;
+/// Without a second key frame for this long, too (intra-refresh encoders start with one); not sooner, since many
+/// encoders send one each ten seconds or so, and a reader that starts between sees grey.
+const REFRESH_MS: i64 = 30_000;
+/// Without a picture for this long, readers may start at sound: the camera is off.
+const PICTURELESS_MS: i64 = 15_000;
 /// The most items of a ring: 5 s of 4 tracks of 50 packets a second, ten times over.
 const MAX_ITEMS: usize = 16_384;
 
@@ -53,6 +61,8 @@ struct RingFrame {
     frame: Frame,
     at_ms: i64,
     join: bool,
+    /// A reader can start here for want of a key frame.
+    keyless: bool,
 }
 
 impl Item for RingFrame {
@@ -71,6 +81,8 @@ struct Live {
     client: Client,
     signal: Arc<EndSignal>,
     since: Instant,
+    /// When it sent its last frame.
+    heard: Instant,
 }
 
 struct Inner {
@@ -93,6 +105,7 @@ struct Inner {
     /// The epoch waits for its first key frame.
     resuming: bool,
     last_key: Option<i64>,
+    last_picture: Option<i64>,
     frames_since_key: u32,
     timeline: Timeline,
     ring: Ring<RingFrame>,
@@ -124,6 +137,7 @@ impl Stream {
             epoch_start_ms: None,
             resuming: false,
             last_key: None,
+            last_picture: None,
             frames_since_key: 0,
             timeline: Timeline::default(),
             ring: Ring::new(),
@@ -158,8 +172,11 @@ impl Stream {
         now: Instant,
     ) -> Result<(Arc<EndSignal>, Option<Client>), HubError> {
         let mut inner = self.lock();
+        let quiet = |old: &Live| {
+            old.client.peer.ip() == client.peer.ip() && now.saturating_duration_since(old.heard) >= QUIET
+        };
         let replaced = match inner.live.take() {
-            Some(old) if config.duplicate == Duplicate::Refuse => {
+            Some(old) if config.duplicate == Duplicate::Refuse && !quiet(&old) => {
                 let by = old.client.clone();
                 inner.live = Some(old);
                 return Err(HubError::Busy { name: self.name.clone(), id: by.id, peer: by.peer });
@@ -173,7 +190,7 @@ impl Stream {
         let signal = Arc::new(EndSignal::default());
         inner.config = config;
         self.count(client.kind, true);
-        inner.live = Some(Live { client, signal: signal.clone(), since: now });
+        inner.live = Some(Live { client, signal: signal.clone(), since: now, heard: now });
         inner.begin_epoch();
         Ok((signal, replaced))
     }
@@ -230,6 +247,9 @@ impl Stream {
     pub(super) fn frame(&self, signal: &Arc<EndSignal>, mut frame: Frame, now: Instant) -> Result<(), Ended> {
         let mut inner = self.current(signal)?;
         let inner = &mut *inner;
+        if let Some(live) = &mut inner.live {
+            live.heard = now;
+        }
         let tracks = inner.tracks.clone();
         let Some(track) = tracks.iter().find(|t| t.id == frame.track) else {
             inner.frames_dropped += 1;
@@ -262,14 +282,13 @@ impl Stream {
         inner.note(track, &frame, at_ms);
 
         let has_video = tracks.iter().any(|t| t.kind() == Kind::Video);
-        let since_key = at_ms.saturating_sub(inner.last_key.unwrap_or(start_ms));
-        let keyless = video && !frame.is_key() && since_key > KEYLESS_MS;
+        let keyless = has_video && inner.is_keyless(track, &frame, at_ms, start_ms);
         let join = if has_video { video && frame.is_key() } else { track.kind() == Kind::Audio };
         for feed in inner.feeds() {
             feed.frame(track, &frame, keyless);
         }
         let limits = limits(&inner.config);
-        inner.ring.push(RingFrame { frame, at_ms, join: join || keyless }, &limits);
+        inner.ring.push(RingFrame { frame, at_ms, join: join || keyless, keyless }, &limits);
 
         if !inner.settled && inner.is_settled(at_ms.saturating_sub(start_ms)) {
             inner.settled = true;
@@ -298,7 +317,7 @@ impl Stream {
             if let Some(join) = inner.ring.join() {
                 for item in inner.ring.since(join) {
                     if let Some(track) = inner.told.iter().find(|t| t.id == item.frame.track) {
-                        feed.frame(track, &item.frame, item.join && !item.frame.is_key());
+                        feed.frame(track, &item.frame, item.keyless);
                     }
                 }
             }
@@ -337,13 +356,21 @@ impl Stream {
         inner.end();
     }
 
+    /// Whether someone publishes it at this moment.
+    pub(super) fn has_publisher(&self) -> bool {
+        self.lock().live.is_some()
+    }
+
     /// Whether neither a publisher nor a reader would miss it.
     pub(super) fn is_deserted(&self) -> bool {
         self.lock().live.is_none() && self.counters.readers.load(Ordering::Acquire) == 0
     }
 
     pub(super) fn set_config(&self, config: Arc<Vhost>) {
-        self.lock().config = config;
+        let mut inner = self.lock();
+        let limits = limits(&config);
+        inner.feeds().for_each(|feed| feed.limit(limits));
+        inner.config = config;
     }
 
     pub(super) fn stats(&self, now: Instant) -> StreamStats {
@@ -381,10 +408,12 @@ impl Stream {
     }
 
     fn current(&self, signal: &Arc<EndSignal>) -> Result<MutexGuard<'_, Inner>, Ended> {
-        if let Some(why) = signal.why() {
-            return Err(why);
+        // The lock comes first: whoever takes the stream over holds it, too.
+        let inner = self.lock();
+        match signal.why() {
+            Some(why) => Err(why),
+            None => Ok(inner),
         }
-        Ok(self.lock())
     }
 }
 
@@ -396,14 +425,15 @@ impl Inner {
     fn begin_epoch(&mut self) {
         self.epochs += 1;
         self.offline_since = None;
-        self.resuming = self.epochs > 1 && self.had_video;
+        // A publisher that came and went without a frame changes nothing.
+        self.resuming = self.epochs > 1 && (self.had_video || self.resuming);
         self.timeline.new_epoch();
         self.tracks = Arc::new([]);
         self.meta = Arc::default();
         (self.changed, self.announce) = (true, true);
         self.settled = false;
         self.epoch_start_ms = None;
-        self.last_key = None;
+        (self.last_key, self.last_picture) = (None, None);
         self.had_video = false;
         self.ring.forget_join();
         for feed in self.feeds() {
@@ -433,6 +463,7 @@ impl Inner {
             Kind::Data => {}
             Kind::Video => {
                 self.had_video = true;
+                self.last_picture = Some(at_ms);
                 self.video_frames += 1;
                 self.b_frames = self.b_frames || track.is_b_frame(&frame.data);
                 if frame.is_key() {
@@ -443,6 +474,21 @@ impl Inner {
                     self.frames_since_key = 0;
                 }
                 self.frames_since_key = self.frames_since_key.saturating_add(1);
+            }
+        }
+    }
+
+    /// Whether readers of a stream with video may start at this frame because it has had no key frame, or no
+    /// picture at all, for so long.
+    fn is_keyless(&self, track: &Track, frame: &Frame, at_ms: i64, start_ms: i64) -> bool {
+        let since = |last: Option<i64>| at_ms.saturating_sub(last.unwrap_or(start_ms));
+        match track.kind() {
+            Kind::Audio => since(self.last_picture) > PICTURELESS_MS,
+            Kind::Data => false,
+            Kind::Video => {
+                let usual = i64::from(self.gop_ms).saturating_mul(2);
+                let most = if self.last_key.is_none() { KEYLESS_MS } else { usual.max(REFRESH_MS) };
+                !frame.is_key() && since(self.last_key) > most
             }
         }
     }

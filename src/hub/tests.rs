@@ -389,3 +389,110 @@ fn readers_are_told_of_what_matters_to_a_decoder_only() {
     source.frame(0, 2000, true, 3).unwrap();
     assert_eq!(drain(&mut reader), ["config 2 at 2000", "H264 2000 xxx"]);
 }
+
+fn from(peer: &str) -> Client {
+    Client::new(SessionId::next(), ClientKind::FmlePublish, peer.parse().unwrap())
+}
+
+#[test]
+fn a_silent_publisher_makes_room_for_the_same_encoder() {
+    let hub = hub();
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut first = Source::new(&hub, "a", start);
+    first.groups(0..2);
+    let name = hub.name("", "live", "a").unwrap();
+    let publish = |peer, ms| hub.publish(&name, from(peer), at(ms));
+    assert!(matches!(publish("127.0.0.1:2", 4000), Err(HubError::Busy { .. })), "silent for 2.2 s only");
+    assert!(matches!(publish("127.0.0.2:2", 9000), Err(HubError::Busy { .. })), "somebody else");
+    let second = publish("127.0.0.1:2", 9000).unwrap();
+    assert_eq!(first.frame(0, 9040, true, 3), Err(Ended::Replaced));
+    drop(first);
+    assert!(
+        matches!(publish("127.0.0.1:3", 9100), Err(HubError::Busy { .. })),
+        "the new one counts from now"
+    );
+    drop(second);
+}
+
+#[test]
+fn a_publisher_that_came_without_a_frame_changes_nothing_for_readers() {
+    let hub = hub();
+    let start = Instant::now();
+    Source::new(&hub, "a", start).groups(0..1);
+    let mut reader = subscribe(&hub, "a", Wait::No).unwrap();
+    drain(&mut reader);
+    drop(Source::new(&hub, "a", start + Duration::from_secs(2)));
+    let mut source = Source::new(&hub, "a", start + Duration::from_secs(3));
+    source.frame(1, 0, true, 2).unwrap();
+    assert_eq!(drain(&mut reader), [""; 0], "no sound before the picture is back");
+    source.frame(0, 20, true, 3).unwrap();
+    assert!(drain(&mut reader)[0].starts_with("config"));
+}
+
+#[test]
+fn readers_who_wait_do_not_lock_publishers_out() {
+    let hub = hub_with(|c| c.server.max_streams = 2);
+    let _waiting = ["a", "b"].map(|name| subscribe(&hub, name, Wait::Forever).unwrap());
+    assert!(matches!(subscribe(&hub, "c", Wait::Forever), Err(HubError::TooManyStreams(2))));
+    let _live = ["c", "d"].map(|name| Source::new(&hub, name, Instant::now()));
+    let name = hub.name("", "live", "e").unwrap();
+    let third = hub.publish(&name, client(ClientKind::FmlePublish), Instant::now());
+    assert!(matches!(third, Err(HubError::TooManyStreams(2))));
+}
+
+/// Where a new reader starts.
+fn start_of(hub: &Hub) -> String {
+    drain(&mut subscribe(hub, "a", Wait::No).unwrap()).get(2).cloned().unwrap_or_default()
+}
+
+#[test]
+fn long_groups_start_at_their_key_frame_and_intra_refresh_anywhere() {
+    let hub = hub();
+    let mut source = Source::new(&hub, "a", Instant::now());
+    // 12.5 s between key frames, as x264's default is at 20 fps.
+    for n in 0..60 {
+        source.frame(0, n * 500, n % 25 == 0, 3).unwrap();
+        source.frame(1, n * 500 + 1, true, 2).unwrap();
+        if n == 24 {
+            assert_eq!(start_of(&hub), "H264 0 xxx");
+        }
+    }
+    assert_eq!(start_of(&hub), "H264 25000 xxx");
+    for n in 60..120 {
+        source.frame(0, n * 500, false, 3).unwrap();
+    }
+    assert_eq!(start_of(&hub), "H264 59500 xxx", "no key frame for 34.5 s");
+}
+
+#[test]
+fn when_the_camera_is_off_readers_start_at_the_newest_sound() {
+    let hub = hub();
+    let mut source = Source::new(&hub, "a", Instant::now());
+    source.groups(0..1);
+    for n in 1..40 {
+        source.frame(1, n * 500, true, 2).unwrap();
+    }
+    assert_eq!(start_of(&hub), "AAC 19500 xx");
+    source.frame(0, 20_000, true, 3).unwrap();
+    source.frame(1, 20_001, true, 2).unwrap();
+    assert_eq!(start_of(&hub), "H264 20000 xxx");
+}
+
+#[test]
+fn a_reload_shrinks_what_is_kept() {
+    let config = Shared::default();
+    let hub = Hub::new(config.clone());
+    let mut source = Source::new(&hub, "a", Instant::now());
+    let mut reader = subscribe(&hub, "a", Wait::Forever).unwrap();
+    for n in 0..100 {
+        source.frame(0, n * 40, n == 0, 10_000).unwrap();
+    }
+    let text = "[vhost.default]\nring_bytes = \"256KiB\"\n";
+    config.replace(config::parse("test", text, []).unwrap().config);
+    hub.reload();
+    source.frame(0, 4000, false, 10_000).unwrap();
+    assert!(hub.stats(Instant::now())[0].ring_bytes <= 256 * 1024);
+    assert!(reader.feed.lock().ring.bytes() <= 256 * 1024);
+    drain(&mut reader);
+}
