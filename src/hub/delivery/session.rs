@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use portable_atomic::Ordering;
@@ -14,6 +14,9 @@ use crate::hub::feed::JoinPoint;
 use crate::hub::ring::Ring;
 use crate::hub::subscription::Reader;
 
+/// A player that needs so many send timeouts for one frame is no player: it holds on to frames that all others have
+/// had, and takes just enough to seem alive.
+const TIMEOUTS_A_FRAME: u32 = 4;
 /// I/O vectors of one `writev`.
 const VECTORS: usize = 64;
 /// A player has no reason to send more than this at once.
@@ -42,7 +45,9 @@ pub(super) struct Session {
     /// Close when the queue is empty.
     pub(super) ending: Option<&'static str>,
     /// When the peer last took something.
-    pub(super) progress: Instant,
+    progress: Instant,
+    /// When it last had taken something whole, or began to take.
+    whole: Instant,
 }
 
 impl Session {
@@ -69,6 +74,7 @@ impl Session {
             paused: false,
             ending: None,
             progress: now,
+            whole: now,
         }
     }
 
@@ -87,9 +93,10 @@ impl Session {
         self.started
     }
 
-    /// Whether it has something to send that the peer doesn't take.
-    pub(super) fn stuck(&self) -> bool {
-        self.blocked
+    /// Whether it has something to send that the peer doesn't take, for too long.
+    pub(super) fn stuck(&self, now: Instant, timeout: Duration) -> bool {
+        let longer = |since: Instant, than: Duration| now.saturating_duration_since(since) > than;
+        self.blocked && (longer(self.progress, timeout) || longer(self.whole, timeout * TIMEOUTS_A_FRAME))
     }
 
     /// Whether all it lacks is what comes from ring entry `end` on.
@@ -140,6 +147,7 @@ impl Session {
         ring: &Ring<Arc<Entry>>,
         now: Instant,
     ) -> io::Result<usize> {
+        self.whole = now;
         let n = match (&self.socket).write(batch) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => n,
@@ -150,7 +158,7 @@ impl Session {
             self.next = Some(ring.end());
         } else {
             self.blocked = true;
-            self.advance(n, ring);
+            self.advance(n, ring, now);
         }
         self.took(n, now);
         Ok(n)
@@ -159,6 +167,9 @@ impl Session {
     /// Writes what there is, until all is written or the socket is full. How many bytes that was.
     pub(super) fn pump(&mut self, ring: &Ring<Arc<Entry>>, now: Instant) -> io::Result<usize> {
         let mut total = 0;
+        if !self.blocked && self.offset == 0 {
+            self.whole = now; // It may have had nothing to send for long.
+        }
         while !self.blocked {
             let (n, asked) = {
                 let mut vectors = heapless::Vec::<IoSlice<'_>, VECTORS>::new();
@@ -187,7 +198,7 @@ impl Session {
             };
             // A short write means that the socket is full: the next "writable" event is certain.
             self.blocked = n < asked;
-            self.advance(n, ring);
+            self.advance(n, ring, now);
             self.took(n, now);
             total += n;
         }
@@ -195,7 +206,7 @@ impl Session {
     }
 
     /// `n` more bytes are sent.
-    fn advance(&mut self, mut n: usize, ring: &Ring<Arc<Entry>>) {
+    fn advance(&mut self, mut n: usize, ring: &Ring<Arc<Entry>>, now: Instant) {
         while let Some(entry) = self.queue.front() {
             let left = entry.len() - self.offset;
             if n < left {
@@ -205,6 +216,7 @@ impl Session {
             n -= left;
             self.offset = 0;
             self.queue.pop_front();
+            self.whole = now;
         }
         let Some(next) = &mut self.next else { return };
         for entry in ring.since(*next) {
@@ -219,6 +231,7 @@ impl Session {
             }
             n -= entry.len();
             *next += 1;
+            self.whole = now;
         }
     }
 
@@ -275,4 +288,54 @@ impl Session {
 
 fn retry(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::stream::Stream;
+    use crate::hub::{Client, ClientKind, StreamName};
+    use crate::id::SessionId;
+
+    struct NoControl;
+
+    impl Control for NoControl {
+        fn input(&mut self, _: &[u8], _: &mut Vec<u8>) -> Flow {
+            Flow::Go
+        }
+    }
+
+    #[test]
+    fn a_player_that_drips_is_given_up_like_one_that_stalls() {
+        const TIMEOUT: Duration = Duration::from_secs(30);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut player = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let name = StreamName::new("v", "live", "a").unwrap();
+        let stream = Arc::new(Stream::new(name, 1, Arc::default(), start));
+        stream.counters.readers.fetch_add(1, Ordering::Relaxed);
+        let reader = Reader::new(stream, Client::new(SessionId::next(), ClientKind::FlvPlay, peer), start);
+        let socket = TcpStream::from_std(socket);
+        let mut session = Session::new(socket, reader, 1, None, Box::new(NoControl), start);
+        let ring = Ring::new();
+        assert!(!session.stuck(at(900), TIMEOUT), "it waits for a publisher");
+        session.push(Arc::new(Entry::of(vec![0; 64 << 20].into())));
+        session.pump(&ring, at(1000)).unwrap();
+        assert!(!session.stuck(at(1029), TIMEOUT) && session.stuck(at(1031), TIMEOUT), "it stalls");
+        for n in 1..7 {
+            let mut buffer = vec![0; 64 * 1024];
+            loop {
+                assert!(player.read(&mut buffer).unwrap() > 0);
+                session.blocked = false;
+                if session.pump(&ring, at(1000 + n * 20)).unwrap() > 0 {
+                    break;
+                }
+            }
+            assert!(!session.stuck(at(1000 + n * 20), TIMEOUT), "it drips");
+        }
+        assert!(session.stuck(at(1121), TIMEOUT), "but can't play so");
+    }
 }

@@ -374,8 +374,8 @@ impl Worker {
     fn check_timeouts(&mut self, now: Instant) {
         for slot in 0..self.sessions.len() {
             let Some(session) = self.sessions.get(slot).and_then(Option::as_ref) else { continue };
-            if session.stuck() && now.saturating_duration_since(session.progress) > self.send_timeout {
-                let why = format!("the player took nothing for {:.0} s", self.send_timeout.as_secs_f64());
+            if session.stuck(now, self.send_timeout) {
+                let why = "the player took next to nothing for too long (delivery.send_timeout)".to_owned();
                 self.close(slot, &why);
             } else if !session.has_started() && session.wait_until.is_some_and(|until| now > until) {
                 self.close(slot, "nobody published the stream in time");
