@@ -21,8 +21,8 @@ pub const MAX_CHUNK_SIZE: usize = 0xFF_FFFF;
 /// What a declared message length allocates at once; more only as bytes arrive.
 const EAGER: usize = 64 * 1024;
 /// Bodies from this size on are shared with the read buffer; a smaller one is copied, lest it hold on to a
-/// buffer many times its size.
-const SHARE_FROM: usize = 2048;
+/// buffer many times its size: what a stream keeps takes at most four times its limit.
+const SHARE_FROM: usize = 8192;
 /// The timestamp field that says "in the four bytes that follow the header".
 const EXTENDED: u32 = 0xFF_FFFF;
 

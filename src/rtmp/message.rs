@@ -11,6 +11,9 @@ use crate::format::amf::{Decoder, Value};
 pub const STREAM: u32 = 1;
 /// The longest command: a connect of a player that lists its codecs takes less than 2 KiB.
 pub(super) const MAX_COMMAND: usize = 64 * 1024;
+/// Acknowledgements are never closer than half of this, bytes, whatever window the peer announces: one for each byte
+/// would let it make us write sixteen times what it sends.
+const MIN_WINDOW: u32 = 1024;
 
 /// A user control message's event (RTMP 1.0 section 7.1.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,7 +247,8 @@ impl Link {
     #[allow(clippy::cast_possible_truncation, reason = "sequence numbers are modulo 2^32")]
     fn count(&mut self, bytes: usize, out: &mut Vec<u8>) {
         self.received = self.received.wrapping_add(bytes as u32);
-        if self.window > 0 && self.received.wrapping_sub(self.acknowledged) >= (self.window / 2).max(1) {
+        let step = self.window.max(MIN_WINDOW) / 2;
+        if self.window > 0 && self.received.wrapping_sub(self.acknowledged) >= step {
             self.acknowledged = self.received;
             put_value(out, kind::ACKNOWLEDGEMENT, self.received);
         }
@@ -314,6 +318,19 @@ mod tests {
         for end in 0..body.len() {
             assert!(Aggregate::new(message(22, body[..end].to_vec())).count() <= 2);
         }
+    }
+
+    #[test]
+    fn a_tiny_window_does_not_make_us_talk() {
+        let mut wire = Vec::new();
+        put_value(&mut wire, kind::WINDOW_ACK_SIZE, 1);
+        // Empty messages of one byte each.
+        wire.extend([4, 0, 0, 0, 0, 0, 0, kind::AUDIO, 1, 0, 0, 0]);
+        wire.extend([0xC4; 4000]);
+        let (mut link, mut out) = (Link::new(4096, 0), Vec::new());
+        let mut input = BytesMut::from(&wire[..]);
+        while link.read(&mut input, &mut out).unwrap().is_some() {}
+        assert!((7 * 16..10 * 16).contains(&out.len()), "{}", out.len());
     }
 
     #[test]

@@ -5,12 +5,15 @@ use bytes::{Bytes, BytesMut};
 use super::RtmpError;
 use super::chunk::{ChunkHeader, MAX_CHUNK_SIZE, csid, kind};
 use super::connect::CodecSet;
-use super::message::{Command, Link, MAX_COMMAND, STREAM, UserControl, put_status};
+use super::message::{Command, Link, STREAM, UserControl, put_status};
 use super::session::answer_other;
 use crate::format::amf::Value;
 use crate::format::flv::{self, TagKind};
 use crate::hub::{FeedKey, Flow, Join, Package, Parts, StreamInfo};
 use crate::media::{Frame, Kind, Meta, Track};
+
+/// The longest message of a player that is being sent a stream: commands without objects, some hundred bytes.
+const MAX_MESSAGE: usize = 8 * 1024;
 
 /// The ear of a player that is being sent a stream: acknowledgements, pings, pause, close. Less than 1 KiB.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ pub struct Player {
 
 impl Player {
     pub(super) fn new(mut link: Link, chunk_size: usize) -> Self {
-        link.limit(MAX_COMMAND);
+        link.limit(MAX_MESSAGE);
         Self { link, chunk_size, input: BytesMut::new() }
     }
 
@@ -178,6 +181,17 @@ mod tests {
     use super::*;
     use crate::media::{Codec, Flags, TrackId};
     use crate::rtmp::chunk::{ChunkReader, Message};
+
+    #[test]
+    fn a_player_cannot_make_us_hold_much() {
+        let mut player = Player::new(Link::new(1 << 20, 0), 128);
+        let begun = [3, 0, 0, 0, 0, 0x1F, 0xFF, kind::COMMAND_AMF0, 1, 0, 0, 0];
+        let mut reply = Vec::new();
+        assert_eq!(player.input(&begun, &mut reply).unwrap(), Flow::Go);
+        let more = [4, 0, 0, 0, 0, 0x20, 1, kind::COMMAND_AMF0, 1, 0, 0, 0];
+        let mut player = Player::new(Link::new(1 << 20, 0), 128);
+        assert!(matches!(player.input(&more, &mut reply), Err(crate::rtmp::RtmpError::TooLong { .. })));
+    }
 
     fn track(id: u8, codec: Codec) -> Track {
         Track { config: Bytes::from_static(&[1, 2, 3]), ..Track::new(TrackId(id), codec) }

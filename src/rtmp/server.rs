@@ -35,6 +35,8 @@ const MIN_READ: usize = 4 * 1024;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Unreadable tags of a publisher that are logged; the rest is counted.
 const MAX_PROBLEMS: u32 = 5;
+/// Tracks of a publisher that are logged, changes included: some encoders change with each key frame.
+const MAX_TOLD: u32 = 20;
 
 /// What every connection needs.
 #[derive(Clone)]
@@ -442,12 +444,13 @@ struct Publishing {
     tags: u64,
     bytes: u64,
     problems: u32,
+    told: u32,
 }
 
 impl Publishing {
     fn new(name: StreamName, publisher: Publisher, kind: ClientKind, now: Instant) -> Self {
         let (reader, tracks) = (TagReader::new(), Vec::new());
-        Self { name, publisher, kind, reader, tracks, since: now, tags: 0, bytes: 0, problems: 0 }
+        Self { name, publisher, kind, reader, tracks, since: now, tags: 0, bytes: 0, problems: 0, told: 0 }
     }
 
     fn push(&mut self, id: SessionId, tag: Tag, now: Instant) -> Result<(), Ended> {
@@ -493,7 +496,11 @@ impl Publishing {
             }
             Kind::Data => track.codec.to_string(),
         };
-        log::info!(session:% = id; "{} track {}: {what}", self.name, track.id.0);
+        self.told = self.told.saturating_add(1);
+        if self.told <= MAX_TOLD {
+            let more = if self.told == MAX_TOLD { "; further changes are not told" } else { "" };
+            log::info!(session:% = id; "{} track {}: {what}{more}", self.name, track.id.0);
+        }
         match old.and_then(|place| self.tracks.get_mut(place)) {
             Some(place) => place.clone_from(track),
             None => self.tracks.push(track.clone()),

@@ -127,7 +127,9 @@ impl Front {
         if let Some(why) = Arc::clone(&connection).talk(io).await {
             let seconds = since.elapsed().as_secs_f64();
             let (requests, received, sent) = (connection.requests(), traffic.received(), traffic.sent());
-            log::info!(session:% = id;
+            // A load balancer or port scan that says nothing is no news.
+            let level = if traffic.received() == 0 { log::Level::Debug } else { log::Level::Info };
+            log::log!(level, session:% = id;
                 "{scheme} connection from {addr} ended after {seconds:.1} s: {why}; requests: {requests}, \
                  received: {received} bytes, sent: {sent} bytes");
         }
