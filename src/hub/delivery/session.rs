@@ -93,10 +93,19 @@ impl Session {
         self.started
     }
 
-    /// Whether it has something to send that the peer doesn't take, for too long.
-    pub(super) fn stuck(&self, now: Instant, timeout: Duration) -> bool {
+    /// If it has had something to send for too long that the peer doesn't take: the reason to close.
+    pub(super) fn stuck(&self, now: Instant, timeout: Duration) -> Option<String> {
         let longer = |since: Instant, than: Duration| now.saturating_duration_since(since) > than;
-        self.blocked && (longer(self.progress, timeout) || longer(self.whole, timeout * TIMEOUTS_A_FRAME))
+        let whole = timeout.saturating_mul(TIMEOUTS_A_FRAME);
+        if !self.blocked {
+            None
+        } else if longer(self.progress, timeout) {
+            Some(format!("the player took nothing for {:.0} s", timeout.as_secs_f64()))
+        } else if longer(self.whole, whole) {
+            Some(format!("the player took more than {:.0} s for one frame", whole.as_secs_f64()))
+        } else {
+            None
+        }
     }
 
     /// Whether all it lacks is what comes from ring entry `end` on.
@@ -321,10 +330,11 @@ mod tests {
         let socket = TcpStream::from_std(socket);
         let mut session = Session::new(socket, reader, 1, None, Box::new(NoControl), start);
         let ring = Ring::new();
-        assert!(!session.stuck(at(900), TIMEOUT), "it waits for a publisher");
+        assert!(session.stuck(at(900), TIMEOUT).is_none(), "it waits for a publisher");
         session.push(Arc::new(Entry::of(vec![0; 64 << 20].into())));
         session.pump(&ring, at(1000)).unwrap();
-        assert!(!session.stuck(at(1029), TIMEOUT) && session.stuck(at(1031), TIMEOUT), "it stalls");
+        assert!(session.stuck(at(1029), TIMEOUT).is_none());
+        assert_eq!(session.stuck(at(1031), TIMEOUT).unwrap(), "the player took nothing for 30 s");
         for n in 1..7 {
             let mut buffer = vec![0; 64 * 1024];
             loop {
@@ -334,8 +344,9 @@ mod tests {
                     break;
                 }
             }
-            assert!(!session.stuck(at(1000 + n * 20), TIMEOUT), "it drips");
+            assert!(session.stuck(at(1000 + n * 20), TIMEOUT).is_none(), "it drips");
         }
-        assert!(session.stuck(at(1121), TIMEOUT), "but can't play so");
+        let why = session.stuck(at(1121), TIMEOUT).unwrap();
+        assert_eq!(why, "the player took more than 120 s for one frame", "but it can't play so");
     }
 }

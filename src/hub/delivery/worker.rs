@@ -374,8 +374,7 @@ impl Worker {
     fn check_timeouts(&mut self, now: Instant) {
         for slot in 0..self.sessions.len() {
             let Some(session) = self.sessions.get(slot).and_then(Option::as_ref) else { continue };
-            if session.stuck(now, self.send_timeout) {
-                let why = "the player took next to nothing for too long (delivery.send_timeout)".to_owned();
+            if let Some(why) = session.stuck(now, self.send_timeout) {
                 self.close(slot, &why);
             } else if !session.has_started() && session.wait_until.is_some_and(|until| now > until) {
                 self.close(slot, "nobody published the stream in time");
