@@ -1,6 +1,6 @@
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,6 +66,16 @@ impl Source {
         let mut publisher = hub.publish(&name, client(ClientKind::FmlePublish), now).unwrap();
         publisher.set_track(Track::new(TrackId(0), Codec::H264)).unwrap();
         publisher.set_track(Track::new(TrackId(1), Codec::Aac)).unwrap();
+        Self { publisher, now }
+    }
+
+    /// One that may be replaced at once.
+    fn new_or_replaced(hub: &Hub, name: &str) -> Self {
+        let (name, now) = (hub.name("box", "live", name).unwrap(), Instant::now());
+        let mut publisher = hub.publish(&name, client(ClientKind::FmlePublish), now).unwrap();
+        for (id, codec) in [(0, Codec::H264), (1, Codec::Aac)] {
+            let _ = publisher.set_track(Track::new(TrackId(id), codec));
+        }
         Self { publisher, now }
     }
 
@@ -495,4 +505,65 @@ fn a_reload_shrinks_what_is_kept() {
     assert!(hub.stats(Instant::now())[0].ring_bytes <= 256 * 1024);
     assert!(reader.feed.lock().ring.bytes() <= 256 * 1024);
     drain(&mut reader);
+}
+
+/// Subscribes, takes what there is, leaves.
+fn drain_now(hub: &Hub) {
+    let mut reader = subscribe(hub, "a", Wait::Forever).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let _ = tokio::time::timeout(Duration::from_millis(1), reader.next()).await;
+    });
+}
+
+/// Publishers that take over and leave, streams that end, readers that come and go, all at once.
+#[test]
+fn everyone_may_come_and_go_at_any_moment() {
+    let hub = hub_with(|c| {
+        let text = "[vhost.default]\nduplicate = \"takeover\"\n";
+        *c = config::parse("test", text, []).unwrap().config;
+    });
+    let stop = AtomicBool::new(false);
+    let going = || !stop.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while going() {
+                    let mut source = Source::new_or_replaced(&hub, "a");
+                    for n in 0..20 {
+                        let _ = source.frame(0, n * 40, n % 5 == 0, 900);
+                        let _ = source.frame(1, n * 40 + 1, true, 9);
+                    }
+                }
+            });
+            scope.spawn(|| {
+                let mut read = [0; 300];
+                while going() {
+                    let (server, mut player) = sockets();
+                    let reader = subscribe(&hub, "a", Wait::Forever).unwrap();
+                    reader.deliver(server, Bytes::from_static(b"hello"), Box::new(NoControl));
+                    let _ = player.read(&mut read);
+                }
+            });
+        }
+        scope.spawn(|| {
+            while going() {
+                drain_now(&hub);
+                let _ = hub.stats(Instant::now());
+            }
+        });
+        scope.spawn(|| {
+            while going() {
+                // As if the grace period were over: streams end whenever nobody publishes.
+                hub.tick(Instant::now() + Duration::from_secs(100));
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+        std::thread::sleep(Duration::from_millis(1500));
+        stop.store(true, Ordering::Relaxed);
+    });
+    hub.tick(Instant::now() + Duration::from_secs(100));
+    wait_for(|| hub.sessions() == 0);
+    hub.tick(Instant::now() + Duration::from_secs(200));
+    assert!(hub.stats(Instant::now()).is_empty(), "nobody is counted who is gone");
 }

@@ -168,3 +168,29 @@ async fn garbage_ends_its_own_session_only() {
     publish(&mut publisher, &mut player).await;
     assert_eq!(context.hub.sessions(), 2);
 }
+
+#[tokio::test]
+async fn a_player_holds_its_permit_until_its_socket_is_closed() {
+    struct Permit(std::sync::mpsc::Sender<()>);
+    impl Drop for Permit {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+    let config = config::Shared::default();
+    let context = Context { hub: Hub::new(config.clone()), config };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (given_back, permits) = std::sync::mpsc::channel();
+    let shared = context.clone();
+    let served = tokio::spawn(async move {
+        let (socket, peer) = listener.accept().await.unwrap();
+        serve_tcp(socket, peer, Permit(given_back), shared).await;
+    });
+    let player = Peer::connect(target(address, "demo"), Goal::Play).await.unwrap();
+    served.await.unwrap();
+    assert!(permits.recv_timeout(Duration::from_millis(100)).is_err(), "a delivery worker has it");
+    drop(player);
+    permits.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(context.hub.sessions(), 0);
+}
