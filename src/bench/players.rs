@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::opening::{Opening, Progress, Source};
-use super::process::Spent;
+use super::process::{self, Spent};
 use super::{Args, BenchError, Result, io_error, until};
 
 pub(super) const OPTIONS: &[&str] = &["url", "count", "seconds", "stall", "rate", "settle", "pid"];
@@ -104,11 +104,13 @@ impl Players {
         self.read_until(Instant::now() + self.plan.settle)?;
 
         let (cpu, own, bytes) = (self.look(), Spent::by(std::process::id()), self.bytes);
+        let machine = process::machine();
         let measured = Instant::now();
         self.read_until(measured + self.plan.seconds)?;
         let seconds = measured.elapsed().as_secs_f64();
         let (cpu_after, own_after) = (self.look(), Spent::by(std::process::id()));
 
+        let machine = process::machine().zip(machine).map(|(after, before)| after.saturating_sub(before));
         let bytes = self.bytes - bytes;
         let cpu_of = |a: Option<Spent>, b: Option<Spent>| Some(b?.cpu.saturating_sub(a?.cpu).as_secs_f64());
         Ok(Report {
@@ -121,6 +123,7 @@ impl Players {
             first_frame: Spread::of(self.first_frame),
             server: cpu_of(cpu, cpu_after),
             own: cpu_of(own, own_after).unwrap_or(0.0),
+            machine: machine.map_or(0.0, |busy| busy.as_secs_f64()),
             rss: before.zip(cpu_after).map(|(before, after)| (before.rss, after.rss)),
             errors: self.errors,
         })
@@ -282,6 +285,8 @@ struct Report {
     /// Processor time of the server, seconds.
     server: Option<f64>,
     own: f64,
+    /// Processor time of all that runs on the machine, these two among them.
+    machine: f64,
     /// Memory of the server before the first player and at the end, KiB.
     rss: Option<(u64, u64)>,
     errors: BTreeMap<String, usize>,
@@ -297,6 +302,12 @@ impl Report {
         self.server.filter(|_| self.bytes > 0).map(|cpu| cpu * 100.0 / self.gbit())
     }
 
+    /// Percent of a core that others took meanwhile. The publisher is among them, and takes little.
+    fn others(&self) -> f64 {
+        let others = self.machine - self.own - self.server.unwrap_or(0.0);
+        (others / self.seconds * 100.0).max(0.0)
+    }
+
     fn json(&self) -> String {
         let number = |n: Option<f64>| n.map_or("null".into(), |n| format!("{n:.3}"));
         let spread = |s: Option<Spread>| s.map_or("null".into(), |s| format!("[{:.3},{:.3}]", s.0, s.1));
@@ -304,7 +315,7 @@ impl Report {
         format!(
             "{{\"players\":{},\"alive\":{},\"joining_s\":{:.2},\"seconds\":{:.3},\"bytes\":{},\"gbit_s\":{:.5},\
              \"first_media_ms\":{},\"first_frame_ms\":{},\"server_cpu_s\":{},\"cpu_percent_per_gbit\":{},\
-             \"own_cpu_s\":{:.3},\"rss_before_kib\":{},\"rss_kib\":{},\"errors\":{{{}}}}}",
+             \"own_cpu_s\":{:.3},\"others_cpu_percent\":{:.0},\"rss_before_kib\":{},\"rss_kib\":{},\"errors\":{{{}}}}}",
             self.count,
             self.alive,
             self.joining.as_secs_f64(),
@@ -316,6 +327,7 @@ impl Report {
             number(self.server),
             number(self.cpu_per_gbit()),
             self.own,
+            self.others(),
             self.rss.map_or("null".into(), |r| r.0.to_string()),
             self.rss.map_or("null".into(), |r| r.1.to_string()),
             errors.join(","),
@@ -340,7 +352,8 @@ impl Report {
             let each = (after as f64 - before as f64) / self.count.max(1) as f64;
             text += &format!("; {before} KiB before, {each:.2} KiB a player");
         }
-        text += &format!("; players took {:.0} % of a core", self.own / self.seconds * 100.0);
+        let own = self.own / self.seconds * 100.0;
+        text += &format!("; players took {own:.0} % of a core, others {:.0} %", self.others());
         for (error, n) in &self.errors {
             text += &format!("\n  {n} times: {error}");
         }

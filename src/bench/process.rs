@@ -19,6 +19,19 @@ impl Spent {
     }
 }
 
+/// Time that all processors together were busy, or taken away by the host, since the start of the machine.
+pub(super) fn machine() -> Option<Duration> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let mut fields = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+    // user nice system, idle iowait, irq softirq steal
+    let mut ticks = 0;
+    for n in 0..8 {
+        let field: u64 = fields.next()?.parse().ok()?;
+        ticks += if matches!(n, 3 | 4) { 0 } else { field };
+    }
+    Some(Duration::from_millis(ticks * 10))
+}
+
 /// To the nanosecond, where the kernel keeps such figures.
 fn by_threads(pid: u32) -> Option<Duration> {
     let mut sum = 0;
