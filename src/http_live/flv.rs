@@ -28,6 +28,12 @@ impl Flv {
         if wanted { flv::default_track(info.tracks, kind) } else { None }
     }
 
+    /// All tracks that are in the file.
+    fn tracks(&self, info: &StreamInfo<'_>) -> Vec<Track> {
+        let tracks = [self.track(info, Kind::Video), self.track(info, Kind::Audio)];
+        tracks.into_iter().flatten().cloned().collect()
+    }
+
     fn tag(&mut self, kind: TagKind, at_ms: i64, prefix: &[u8], data: &Bytes, out: &mut Parts) {
         let len = prefix.len() + data.len();
         match flv::tag_header(kind, len, at_ms) {
@@ -53,16 +59,18 @@ impl Package for Flv {
     }
 
     fn config(&mut self, info: &StreamInfo<'_>, at_ms: i64, out: &mut Parts) {
-        let tracks = [self.track(info, Kind::Video), self.track(info, Kind::Audio)];
-        let tracks: Vec<_> = tracks.into_iter().flatten().cloned().collect();
-        let body = flv::metadata_body(info.meta, &tracks, &Meta::default());
-        // At 0 wherever it stands: ffmpeg takes metadata at any other time for subtitles.
-        self.tag(TagKind::Script, 0, &[], &body, out);
-        for track in &tracks {
+        self.words(info, out);
+        for track in &self.tracks(info) {
             if let (Some(kind), Some(body)) = (TagKind::of(track.codec), flv::config_body(track)) {
                 self.tag(kind, at_ms, &[], &body, out);
             }
         }
+    }
+
+    fn words(&mut self, info: &StreamInfo<'_>, out: &mut Parts) {
+        let body = flv::metadata_body(info.meta, &self.tracks(info), &Meta::default());
+        // At 0 wherever it stands: ffmpeg takes metadata at any other time for subtitles.
+        self.tag(TagKind::Script, 0, &[], &body, out);
     }
 
     fn frame(&mut self, info: &StreamInfo<'_>, track: &Track, frame: &Frame, out: &mut Parts) -> Join {

@@ -60,11 +60,25 @@ pub trait Package: Send {
     /// when it skips, and to all readers when tracks change.
     fn config(&mut self, info: &StreamInfo<'_>, at_ms: i64, out: &mut Parts);
 
+    /// What readers under way get when only the stream's words changed: decoders need not know.
+    fn words(&mut self, _info: &StreamInfo<'_>, _out: &mut Parts) {}
+
     /// One frame. Appending nothing leaves it out of this feed.
     fn frame(&mut self, info: &StreamInfo<'_>, track: &Track, frame: &Frame, out: &mut Parts) -> Join;
 
     /// What a reader gets last, when the stream ends.
     fn end(&mut self, info: &StreamInfo<'_>, out: &mut Parts);
+}
+
+/// What readers under way must be told of a change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Announce {
+    #[default]
+    Nothing,
+    /// The words, not the tracks.
+    Words,
+    /// What decoders start with.
+    All,
 }
 
 /// Readers with equal keys share a feed.
@@ -154,14 +168,14 @@ impl Feed {
     }
 
     /// The stream's tracks or words changed before `at_ms`. `keep_joins`: what is in the ring can still be
-    /// decoded by a reader that starts there. `announce`: readers that are under way must be told.
+    /// decoded by a reader that starts there. `announce`: what readers that are under way must be told.
     pub(super) fn tracks(
         &self,
         tracks: &Arc<[Track]>,
         meta: &Arc<Meta>,
         at_ms: i64,
         keep_joins: bool,
-        announce: bool,
+        announce: Announce,
     ) {
         let mut inner = self.lock();
         inner.tracks = tracks.clone();
@@ -170,11 +184,16 @@ impl Feed {
         if !keep_joins {
             inner.ring.forget_join();
         }
-        if tracks.is_empty() || !announce {
+        if tracks.is_empty() {
             return;
         }
         let mut out = Parts::default();
-        inner.package.config(&StreamInfo { tracks, meta }, at_ms, &mut out);
+        let info = StreamInfo { tracks, meta };
+        match announce {
+            Announce::Nothing => return,
+            Announce::Words => inner.package.words(&info, &mut out),
+            Announce::All => inner.package.config(&info, at_ms, &mut out),
+        }
         if inner.ring.end() > 0 && !out.is_empty() {
             inner.push(out, at_ms, false);
             self.wake(&inner);

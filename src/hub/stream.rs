@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use portable_atomic::Ordering;
 use tokio::sync::Notify;
 
-use super::feed::{Feed, FeedKey, Package};
+use super::feed::{Announce, Feed, FeedKey, Package};
 use super::ring::{Item, Limits, Ring};
 use super::stats::{Counters, Rate, StreamStats};
 use super::timeline::Timeline;
@@ -96,8 +96,8 @@ struct Inner {
     meta: Arc<Meta>,
     /// Tracks or words changed since the feeds were told.
     changed: bool,
-    /// The change is one that decoders or players must be told of, too.
-    announce: bool,
+    /// What of it readers under way must be told.
+    announce: Announce,
     /// It is known which tracks there are.
     settled: bool,
     /// Media time of the epoch's first frame.
@@ -132,7 +132,7 @@ impl Stream {
             told: Arc::new([]),
             meta: Arc::default(),
             changed: false,
-            announce: false,
+            announce: Announce::Nothing,
             settled: false,
             epoch_start_ms: None,
             resuming: false,
@@ -222,10 +222,12 @@ impl Stream {
             if *old == track {
                 return Ok(());
             }
-            inner.announce |= !decodes_alike(old, &track);
+            if !decodes_alike(old, &track) {
+                inner.announce = Announce::All;
+            }
             *old = track;
         } else if tracks.len() < MAX_TRACKS {
-            inner.announce = true;
+            inner.announce = Announce::All;
             tracks.push(track);
         } else {
             return Ok(());
@@ -239,7 +241,8 @@ impl Stream {
         let mut inner = self.current(signal)?;
         if *inner.meta != meta {
             inner.meta = Arc::new(meta);
-            (inner.changed, inner.announce) = (true, true);
+            inner.changed = true;
+            inner.announce = inner.announce.max(Announce::Words);
         }
         Ok(())
     }
@@ -274,7 +277,7 @@ impl Stream {
             }
         }
         if inner.changed {
-            if inner.announce {
+            if inner.announce == Announce::All {
                 frame.flags = frame.flags.with(Flags::NEW_CONFIG);
             }
             inner.tell(at_ms);
@@ -313,7 +316,7 @@ impl Stream {
         let feed = Arc::new(Feed::new(key, self.clone(), package(), limits));
         if !inner.told.is_empty() {
             let start = inner.ring.join().and_then(|n| inner.ring.item(n)).map_or(0, |f| f.at_ms);
-            feed.tracks(&inner.told, &inner.meta, start, true, true);
+            feed.tracks(&inner.told, &inner.meta, start, true, Announce::All);
             if let Some(join) = inner.ring.join() {
                 for item in inner.ring.since(join) {
                     if let Some(track) = inner.told.iter().find(|t| t.id == item.frame.track) {
@@ -430,7 +433,7 @@ impl Inner {
         self.timeline.new_epoch();
         self.tracks = Arc::new([]);
         self.meta = Arc::default();
-        (self.changed, self.announce) = (true, true);
+        (self.changed, self.announce) = (true, Announce::All);
         self.settled = false;
         self.epoch_start_ms = None;
         (self.last_key, self.last_picture) = (None, None);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::config::{Config, Duplicate, Shared};
-use crate::media::{Codec, Flags, TrackId};
+use crate::media::{Codec, Flags, MetaValue, TrackId};
 
 /// Writes frames as lines of text, so that tests can read what a reader got.
 struct Lines;
@@ -18,6 +18,9 @@ impl Package for Lines {
     }
     fn config(&mut self, info: &StreamInfo<'_>, at_ms: i64, out: &mut Parts) {
         out.put(format!("config {} at {at_ms}\n", info.tracks.len()).as_bytes());
+    }
+    fn words(&mut self, _: &StreamInfo<'_>, out: &mut Parts) {
+        out.put(b"words\n");
     }
     fn frame(&mut self, info: &StreamInfo<'_>, track: &Track, frame: &Frame, out: &mut Parts) -> Join {
         out.put(format!("{} {} ", track.codec, frame.dts).as_bytes());
@@ -398,6 +401,15 @@ fn readers_are_told_of_what_matters_to_a_decoder_only() {
     source.publisher.set_track(track).unwrap();
     source.frame(0, 2000, true, 3).unwrap();
     assert_eq!(drain(&mut reader), ["config 2 at 2000", "H264 2000 xxx"]);
+    // GStreamer sends new metadata with each new estimate of its bit rate.
+    let mut meta = Meta::default();
+    meta.set("videodatarate", MetaValue::Number(800.0));
+    source.publisher.set_meta(meta).unwrap();
+    source.frame(0, 2040, false, 3).unwrap();
+    assert_eq!(drain(&mut reader), ["words", "H264 2040 xxx"]);
+    // Who comes now starts as ever.
+    let start = drain(&mut subscribe(&hub, "a", Wait::No).unwrap());
+    assert_eq!(start[1..], ["config 2 at 2000", "H264 2000 xxx", "words", "H264 2040 xxx"]);
 }
 
 fn from(peer: &str) -> Client {

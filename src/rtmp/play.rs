@@ -110,6 +110,12 @@ impl RtmpPackage {
         tracks.iter().find(|t| t.kind() == kind && TagKind::of(t.codec).is_some() && self.codecs.has(t.codec))
     }
 
+    /// All tracks that players get.
+    fn chosen(&self, tracks: &[Track]) -> Vec<Track> {
+        let chosen = [Kind::Video, Kind::Audio].map(|kind| self.track(tracks, kind).cloned());
+        chosen.into_iter().flatten().collect()
+    }
+
     /// Writes a message of `prefix` and `payload`, which is shared. Not what is too long for a message.
     fn put(&self, out: &mut Parts, kind: TagKind, time: i64, prefix: &[u8], payload: &Bytes) {
         let csid = match kind {
@@ -140,16 +146,18 @@ impl Package for RtmpPackage {
     fn start(&mut self, _: &StreamInfo<'_>, _: &mut Parts) {}
 
     fn config(&mut self, info: &StreamInfo<'_>, at_ms: i64, out: &mut Parts) {
-        let chosen = [Kind::Video, Kind::Audio].map(|kind| self.track(info.tracks, kind).cloned());
-        let chosen: Vec<Track> = chosen.into_iter().flatten().collect();
-        let meta = flv::metadata_body(info.meta, &chosen, &Meta::default());
-        // At 0 wherever it stands: ffmpeg takes metadata at any other time for subtitles.
-        self.put(out, TagKind::Script, 0, &[], &meta);
-        for track in &chosen {
+        self.words(info, out);
+        for track in &self.chosen(info.tracks) {
             if let (Some(kind), Some(body)) = (TagKind::of(track.codec), flv::config_body(track)) {
                 self.put(out, kind, at_ms, &[], &body);
             }
         }
+    }
+
+    fn words(&mut self, info: &StreamInfo<'_>, out: &mut Parts) {
+        let meta = flv::metadata_body(info.meta, &self.chosen(info.tracks), &Meta::default());
+        // At 0 wherever it stands: ffmpeg takes metadata at any other time for subtitles.
+        self.put(out, TagKind::Script, 0, &[], &meta);
     }
 
     fn frame(&mut self, info: &StreamInfo<'_>, track: &Track, frame: &Frame, out: &mut Parts) -> Join {
