@@ -62,6 +62,9 @@ section! {
         live max_connections: u32 = 10_000, 1..=1_000_000;
         /// Streams at a time. A publisher beyond is refused.
         live max_streams: u32 = 1000, 1..=1_000_000;
+        /// Memory for the past of all streams together (vhost.*.ring_bytes is for one): each gets its share, 256 KiB at
+        /// least. 0: a quarter of the machine's.
+        live ring_memory: Size = Size::new(0), Size::new(0)..=Size::new(1 << 40);
         /// File that holds the process id while the server runs, and keeps a second one from starting.
         restart pid_file: Option<PathBuf> = None;
         /// How long a stop waits for publishers and players to be seen off.

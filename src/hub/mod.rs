@@ -51,6 +51,9 @@ use crate::media::{Frame, Meta, Track};
 /// The most tracks of a stream; more are ignored. A power of two.
 pub const MAX_TRACKS: usize = 16;
 
+/// The least a stream keeps, however many there are: two seconds at 1 Mbit/s.
+const LEAST_RING: usize = 256 * 1024;
+
 /// Why the hub refuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -106,6 +109,9 @@ struct Inner {
     config: config::Shared,
     streams: RwLock<HashMap<StreamName, Arc<Stream>>>,
     delivery: Delivery,
+    /// Bytes for the rings of all streams together, and what that is for each.
+    memory: portable_atomic::AtomicUsize,
+    share: Arc<portable_atomic::AtomicUsize>,
     numbers: portable_atomic::AtomicU64,
     stopping: AtomicBool,
 }
@@ -119,6 +125,8 @@ impl Hub {
             config,
             streams: RwLock::default(),
             delivery,
+            memory: portable_atomic::AtomicUsize::new(usize::MAX),
+            share: Arc::new(portable_atomic::AtomicUsize::new(usize::MAX)),
             numbers: portable_atomic::AtomicU64::new(1),
             stopping: AtomicBool::new(false),
         };
@@ -190,7 +198,20 @@ impl Hub {
     /// Takes readings and forgets what nobody needs. Call it once a second.
     pub fn tick(&self, now: Instant) {
         let mut streams = self.inner.streams.write().unwrap_or_else(PoisonError::into_inner);
+        self.share(&streams);
         streams.retain(|_, stream| !stream.tick(now));
+    }
+
+    /// The rings of all streams together may take `bytes`: each published stream gets its share, as far as its own
+    /// configuration lets it. Unlimited until this is called.
+    pub fn limit_memory(&self, bytes: usize) {
+        self.inner.memory.store(bytes, portable_atomic::Ordering::Relaxed);
+    }
+
+    fn share(&self, streams: &HashMap<StreamName, Arc<Stream>>) {
+        let published = streams.values().filter(|stream| stream.has_publisher()).count();
+        let share = self.inner.memory.load(portable_atomic::Ordering::Relaxed) / published.max(1);
+        self.inner.share.store(share.max(LEAST_RING), portable_atomic::Ordering::Relaxed);
     }
 
     /// Applies a configuration that was replaced in [`config::Shared`] to the streams that are there.
@@ -264,7 +285,7 @@ impl Hub {
         }
         let stream = streams.entry(name.clone()).or_insert_with(|| {
             let number = self.inner.numbers.fetch_add(1, portable_atomic::Ordering::Relaxed);
-            Arc::new(Stream::new(name.clone(), number, vhost.clone(), now))
+            Arc::new(Stream::new(name.clone(), number, vhost.clone(), self.inner.share.clone(), now))
         });
         Ok((hold(stream), vhost))
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use portable_atomic::Ordering;
+use portable_atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 use super::feed::{Announce, Feed, FeedKey, Package};
@@ -35,6 +35,8 @@ pub(super) struct Stream {
     pub(super) name: StreamName,
     pub(super) number: u64,
     pub(super) counters: Counters,
+    /// Bytes of ring that each stream may have at present, whatever its configuration says.
+    share: Arc<AtomicUsize>,
     inner: Mutex<Inner>,
 }
 
@@ -122,7 +124,13 @@ struct Inner {
 }
 
 impl Stream {
-    pub(super) fn new(name: StreamName, number: u64, config: Arc<Vhost>, now: Instant) -> Self {
+    pub(super) fn new(
+        name: StreamName,
+        number: u64,
+        config: Arc<Vhost>,
+        share: Arc<AtomicUsize>,
+        now: Instant,
+    ) -> Self {
         let inner = Inner {
             config,
             live: None,
@@ -152,7 +160,7 @@ impl Stream {
             rate_in: Rate::default(),
             rate_out: Rate::default(),
         };
-        Self { name, number, counters: Counters::default(), inner: Mutex::new(inner) }
+        Self { name, number, counters: Counters::default(), share, inner: Mutex::new(inner) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -290,7 +298,7 @@ impl Stream {
         for feed in inner.feeds() {
             feed.frame(track, &frame, keyless);
         }
-        let limits = limits(&inner.config);
+        let limits = self.limits(&inner.config);
         inner.ring.push(RingFrame { frame, at_ms, join: join || keyless, keyless }, &limits);
 
         if !inner.settled && inner.is_settled(at_ms.saturating_sub(start_ms)) {
@@ -312,7 +320,7 @@ impl Stream {
         if let Some(feed) = inner.feeds().find(|f| f.key == key) {
             return feed;
         }
-        let limits = limits(&inner.config);
+        let limits = self.limits(&inner.config);
         let feed = Arc::new(Feed::new(key, self.clone(), package(), limits));
         if !inner.told.is_empty() {
             let start = inner.ring.join().and_then(|n| inner.ring.item(n)).map_or(0, |f| f.at_ms);
@@ -338,6 +346,8 @@ impl Stream {
         inner.rate_in.sample(self.counters.bytes_in.load(Ordering::Relaxed), now);
         inner.rate_out.sample(self.counters.bytes_out.load(Ordering::Relaxed), now);
         inner.feeds.retain(|f| f.strong_count() > 0);
+        let limits = self.limits(&inner.config);
+        inner.feeds().for_each(|feed| feed.limit(limits));
         let offline = match (&inner.live, inner.offline_since) {
             (None, Some(since)) => now.saturating_duration_since(since),
             _ => return false,
@@ -371,7 +381,7 @@ impl Stream {
 
     pub(super) fn set_config(&self, config: Arc<Vhost>) {
         let mut inner = self.lock();
-        let limits = limits(&config);
+        let limits = self.limits(&config);
         inner.feeds().for_each(|feed| feed.limit(limits));
         inner.config = config;
     }
@@ -408,6 +418,11 @@ impl Stream {
             b_frames: inner.b_frames,
             ring_bytes: inner.ring.bytes(),
         }
+    }
+
+    fn limits(&self, config: &Vhost) -> Limits {
+        let bytes = config.ring_bytes.bytes().min(self.share.load(Ordering::Relaxed));
+        Limits { bytes, time: config.ring_time, items: MAX_ITEMS }
     }
 
     fn current(&self, signal: &Arc<EndSignal>) -> Result<MutexGuard<'_, Inner>, Ended> {
@@ -530,8 +545,4 @@ impl Inner {
 /// Whether a decoder of one can go on with the other: only what is known of the content differs.
 fn decodes_alike(a: &Track, b: &Track) -> bool {
     (a.id, a.codec, &a.config, a.timescale) == (b.id, b.codec, &b.config, b.timescale)
-}
-
-fn limits(config: &Vhost) -> Limits {
-    Limits { bytes: config.ring_bytes.bytes(), time: config.ring_time, items: MAX_ITEMS }
 }

@@ -579,3 +579,24 @@ fn everyone_may_come_and_go_at_any_moment() {
     hub.tick(Instant::now() + Duration::from_secs(200));
     assert!(hub.stats(Instant::now()).is_empty(), "nobody is counted who is gone");
 }
+
+#[test]
+fn all_streams_together_keep_no_more_than_they_may() {
+    let hub = hub();
+    hub.limit_memory(1024 * 1024);
+    let now = Instant::now();
+    let mut sources: Vec<_> = (0..2).map(|n| Source::new(&hub, &format!("s{n}"), now)).collect();
+    let kept = |hub: &Hub| -> Vec<usize> { hub.stats(now).iter().map(|s| s.ring_bytes / 1024).collect() };
+    let fill = |sources: &mut Vec<Source>, second: i64| {
+        for source in sources {
+            (0..100).for_each(|n| source.frame(0, second * 1000 + n * 10, n == 0, 10_000).unwrap());
+        }
+    };
+    hub.tick(now);
+    fill(&mut sources, 0);
+    assert_eq!(kept(&hub), [507, 507], "half each");
+    sources.truncate(1);
+    hub.tick(now);
+    fill(&mut sources, 1);
+    assert_eq!(kept(&hub)[0], 1015, "one has it all");
+}

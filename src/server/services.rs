@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::room::{Door, Room, Security, rooms};
-use super::{ServerError, report};
+use super::{ServerError, memory, report};
 use crate::config::{Config, Shared};
 use crate::hub::Hub;
 #[cfg(feature = "tls")]
@@ -53,6 +53,7 @@ struct OpenDoor {
 impl Services {
     pub fn new(config: &Shared, limit: ConnectionLimit) -> Self {
         let hub = Hub::new(config.clone());
+        hub.limit_memory(memory::for_rings(&config.current().server));
         let rooms = rooms(config, &hub);
         Self {
             limit,
@@ -107,6 +108,7 @@ impl Services {
 
     /// `config` is in force now.
     pub fn reloaded(&self, config: &Config) {
+        self.hub.limit_memory(memory::for_rings(&config.server));
         self.hub.reload();
         for room in &self.rooms {
             room.reloaded(config);

@@ -324,7 +324,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let name = StreamName::new("v", "live", "a").unwrap();
-        let stream = Arc::new(Stream::new(name, 1, Arc::default(), start));
+        let stream = Arc::new(Stream::new(name, 1, Arc::default(), Arc::default(), start));
         stream.counters.readers.fetch_add(1, Ordering::Relaxed);
         let reader = Reader::new(stream, Client::new(SessionId::next(), ClientKind::FlvPlay, peer), start);
         let socket = TcpStream::from_std(socket);
