@@ -131,28 +131,33 @@ pub(super) fn our_codecs() -> [(&'static str, Value); 4] {
     ]
 }
 
-/// What `fourCcList` (v1) or the info maps (v2) say; a client that says nothing gets all: ffmpeg's player
-/// takes everything and never lists.
+/// What `fourCcList` (v1) or the info maps (v2) say. A client that says nothing of video or of audio gets all of
+/// it: ffmpeg's player takes everything; it lists nothing unless told to, and then only video, as in v1.
 fn codecs(object: &Value) -> CodecSet {
     let mut set = CodecSet::LEGACY;
-    let mut said = false;
+    let mut said = Vec::new();
+    let mut say = |fourcc: &str, takes: bool| {
+        said.extend(CODECS.iter().find(|codec| name(**codec) == fourcc).map(|codec| codec.kind()));
+        if takes {
+            set.add(fourcc);
+        }
+    };
     if let Some(list) = object.find("fourCcList") {
         let items = list.items().iter().chain(list.pairs().iter().map(|(_, value)| value));
         for fourcc in items.filter_map(Value::as_str) {
-            said = true;
-            set.add(fourcc);
+            say(fourcc, true);
         }
     }
     for map in ["videoFourCcInfoMap", "audioFourCcInfoMap"] {
         for (fourcc, flags) in object.find(map).map(Value::pairs).unwrap_or_default() {
-            said = true;
             let flags = flags.as_f64().unwrap_or(0.0);
-            if (0.0..65536.0).contains(&flags) && to_bits(flags) & CAN_TAKE != 0 {
-                set.add(fourcc);
-            }
+            say(fourcc, (0.0..65536.0).contains(&flags) && to_bits(flags) & CAN_TAKE != 0);
         }
     }
-    if said { set } else { CodecSet::ALL }
+    for codec in CODECS.iter().filter(|codec| !said.contains(&codec.kind())) {
+        set.add(&name(*codec));
+    }
+    set
 }
 
 /// A number known to lie in 0 to 65535.
@@ -197,6 +202,7 @@ mod tests {
         let map = Value::object([("av01", 1.0.into()), ("vp09", 2.0.into()), ("hvc1", f64::NAN.into())]);
         let set = connect(vec![("videoFourCcInfoMap", map)]).codecs;
         assert!(set.has(Codec::Av1) && !set.has(Codec::Vp9) && !set.has(Codec::H265));
+        assert!(set.has(Codec::Opus) && set.has(Codec::Flac), "nothing was said of audio");
         let any = Value::object([("*", 4.0.into())]);
         assert_eq!(connect(vec![("audioFourCcInfoMap", any)]).codecs, CodecSet::ALL);
     }

@@ -33,6 +33,16 @@ fn old_ffmpeg_h264_mp3() {
     old_ffmpeg(Clip::H264_MP3);
 }
 
+#[test]
+fn a_player_that_lists_its_video_codecs_gets_sound_too() {
+    let (server, clip) = (Server::start(), Clip::AV1_OPUS);
+    let input = format!("-rtmp_enhanced_codecs hvc1,av01 -i {}", server.rtmp("demo"));
+    let player = Player::start(Program::ffmpeg, &input, clip, Form::Flv);
+    server.players(1);
+    publisher(Program::ffmpeg, clip, &server.rtmp("demo")).end().clean();
+    assert_eq!(player.frames().are_the_end_of(&Frames::of_clip(clip, Form::Flv), 0), 0);
+}
+
 /// Compares a file that a player wrote until the publisher ended.
 #[track_caller]
 fn complete(file: &Path, clip: Clip) {
