@@ -72,7 +72,8 @@ impl Services {
         let options = TcpOptions {
             notsent_lowat: u32::try_from(config.delivery.notsent_lowat.bytes()).ok(),
             keepalive: Some(config.server.tcp_keepalive).filter(|time| !time.is_zero()),
-            user_timeout: Some(config.delivery.send_timeout),
+            // Later than delivery, which can say what was wrong; this is for those that nothing else watches.
+            user_timeout: Some(config.delivery.send_timeout.saturating_mul(2)),
         };
         let mut wanted = Vec::new();
         let mut new = Vec::new();
