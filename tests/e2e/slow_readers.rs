@@ -18,7 +18,7 @@ const FLAT: u64 = 2 * 1024;
 #[test]
 fn readers_that_never_read_cost_no_memory() {
     // Long enough that nobody is thrown out.
-    let server = Server::with_exact_memory(&[("DELIVERY_SEND_TIMEOUT", "5m")]);
+    let server = Server::with(&[("DELIVERY_SEND_TIMEOUT", "5m")]);
     let clip = Clip::HEAVY;
     let file = clip.file();
     let good = [server.rtmp("demo"), server.http("demo.flv")].map(|url| {

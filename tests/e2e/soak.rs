@@ -16,7 +16,7 @@ const SAME: u64 = 2 * 1024;
 
 #[test]
 fn ten_thousand_publishers_leave_nothing_behind() {
-    let server = Server::with_exact_memory(&[
+    let server = Server::with(&[
         ("LOG_LEVEL", "info"),
         ("VHOST__DEFAULT__IDLE_TIMEOUT", "1s"),
         ("VHOST__DEFAULT__GRACE", "0s"),

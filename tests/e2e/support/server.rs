@@ -22,22 +22,6 @@ impl Server {
 
     /// Starts it with some keys set, named as the environment does without `RILLBOX_`.
     pub fn with(keys: &[(&str, &str)]) -> Self {
-        Self::with_env(keys, &[])
-    }
-
-    /// The same with an allocator that gives back at once what is freed, so that the process's memory is what
-    /// the server holds. glibc's keeps holes for later, more of them the busier the server was.
-    pub fn with_exact_memory(keys: &[(&str, &str)]) -> Self {
-        let library = format!("/usr/lib/{}-linux-gnu/libjemalloc.so.2", std::env::consts::ARCH);
-        assert!(
-            std::path::Path::new(&library).exists(),
-            "libjemalloc2 is missing: run scripts/install-test-clients"
-        );
-        let options = "dirty_decay_ms:0,muzzy_decay_ms:0";
-        Self::with_env(keys, &[("LD_PRELOAD", &library), ("MALLOC_CONF", options)])
-    }
-
-    fn with_env(keys: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rillbox"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("RILLBOX_") {
@@ -55,7 +39,6 @@ impl Server {
         for (key, value) in defaults.iter().chain(keys) {
             command.env(format!("RILLBOX_{key}"), value);
         }
-        command.envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
