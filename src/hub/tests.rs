@@ -376,6 +376,7 @@ fn a_stalled_player_costs_nothing_and_disturbs_nobody() {
             counted.store(text.len(), Ordering::SeqCst);
         }
     });
+    wait_for(|| read.load(Ordering::SeqCst) > 0);
     for n in 1..3000 {
         source.frame(0, n * 40, n % 25 == 0, 10_000).unwrap();
         // As fast as the good player is given time to read: it never falls out of the ring.
