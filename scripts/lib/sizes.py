@@ -9,6 +9,7 @@ from targets import ROOT
 
 LLVM_NM = "/usr/lib/llvm-19/bin/llvm-nm"
 STANDARD = {"core", "alloc", "std", "compiler_builtins", "panic_abort", "hashbrown", "rustc_demangle"}
+NAMELESS = "text, constants and tables without a name"
 PATH = re.compile(r"\b([a-z_][a-z0-9_]*)(?:\[[0-9a-f]+\])?::((?:[a-z_][a-z0-9_]*::)*)")
 
 
@@ -36,8 +37,10 @@ def owner(name, crates):
     for crate, _ in found:
         if crate not in STANDARD:
             return crate, None
-    if found or name.startswith(("__rust", "_rust", "rust_")):
+    if found or name.startswith(("__rust", "_rust", "rust_", "<")):
         return "std", None
+    if name.startswith(".L"):
+        return NAMELESS, None
     if name.startswith(("ring_core", "OPENSSL")):
         return "ring", None
     return "libc and other C", None
@@ -78,7 +81,7 @@ def report(target, bundle, features, program, total, env):
         for feature in features:
             if crate in only[feature] or crate == "rillbox" and homes[feature] and f"rillbox::{homes[feature]}" in name:
                 by_feature[feature] += size
-    by_crate["text, constants and tables without a name"] = total - sum(by_crate.values())
+    by_crate[NAMELESS] += total - sum(by_crate.values())
 
     def table(title, counter):
         lines = [f"{size:>10} {100 * size / total:5.1f} %  {name}" for name, size in counter.most_common() if size]
