@@ -10,7 +10,7 @@
 //! | shared | [`hub`]: live streams by name, fan-out · [`net`]: sockets and the HTTP front |
 //! | containers | [`mod@format`]: bytes to frames and back, no I/O, no clock |
 //! | ground | [`media`]: [`Frame`](media::Frame), [`Track`](media::Track), codecs |
-//! | cellar | [`config`]: plain structs with defaults, anyone reads its own section · [`id`]: session ids |
+//! | cellar | [`config`]: plain structs with defaults, anyone reads its own section · [`id`]: session ids · [`pulse`]: who must not hang |
 //!
 //! What flows: bytes → a protocol's session → [`Frame`](media::Frame) → a stream's ring in the hub →
 //! a feed (the serialised form, made once) → its readers, each only a cursor.
@@ -25,6 +25,7 @@ pub mod hub;
 pub mod id;
 pub mod media;
 pub mod net;
+pub mod pulse;
 #[cfg(feature = "rtmp")]
 pub mod rtmp;
 pub mod server;

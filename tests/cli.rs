@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // a test fails by panicking
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -408,5 +408,49 @@ fn the_service_manager_is_told() {
     told("READY=1");
     server.signal(Signal::TERM);
     told("STOPPING=1");
+    assert_eq!(server.ended().code(), Some(0));
+}
+
+/// A FIFO in the place of a watchdog's device, and its other end.
+fn watchdog(dir: &Dir) -> (PathBuf, fs::File) {
+    let path = dir.path("watchdog");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let end = fs::File::options().read(true).write(true).open(&path).unwrap();
+    (path, end)
+}
+
+#[test]
+fn the_boards_watchdog_is_fed_and_given_up_by_a_clean_stop_only() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let dir = Dir::new();
+        let (path, mut end) = watchdog(&dir);
+        dir.write(&format!("{PORTS}[server]\nwatchdog = \"{}\"\n", path.display()));
+        let mut server = Server::start(&dir.config());
+        let mut fed = [0xFF; 2];
+        end.read_exact(&mut fed).unwrap();
+        assert_eq!(fed, [0, 0]);
+        server.signal(signal);
+        server.ended();
+        // What a reader finds in the FIFO, and then this.
+        end.write_all(b"E").unwrap();
+        let mut last = Vec::new();
+        while !last.ends_with(b"E") {
+            let mut byte = [0];
+            end.read_exact(&mut byte).unwrap();
+            last.extend(byte);
+        }
+        last.retain(|byte| *byte != 0);
+        assert_eq!(last, if signal == Signal::TERM { &b"VE"[..] } else { b"E" });
+    }
+}
+
+#[test]
+fn a_missing_watchdog_is_told_and_the_server_serves() {
+    let dir = Dir::with(&format!("{PORTS}[server]\nwatchdog = \"/nowhere/watchdog\"\n"));
+    let mut server = Server::start(&dir.config());
+    let line = server.wait_for("ERROR");
+    assert!(line.contains("server.watchdog: cannot open /nowhere/watchdog: No such file"), "{line}");
+    TcpStream::connect(server.address("RTMP")).unwrap();
+    server.signal(Signal::TERM);
     assert_eq!(server.ended().code(), Some(0));
 }

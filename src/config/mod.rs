@@ -67,6 +67,9 @@ section! {
         live ring_memory: Size = Size::new(0), Size::new(0)..=Size::new(1 << 40);
         /// File that holds the process id while the server runs, and keeps a second one from starting.
         restart pid_file: Option<PathBuf> = None;
+        /// The board's watchdog, e.g. "/dev/watchdog": fed while the server lives and given up by a clean stop, so that the
+        /// board restarts when the server hangs or dies. "": none.
+        restart watchdog: Option<PathBuf> = None;
         /// How long a stop waits for publishers and players to be seen off.
         live shutdown_timeout: Duration = secs(10), Duration::ZERO..=secs(600);
         /// After how much silence the system asks whether a TCP peer is still there. "0s": never.

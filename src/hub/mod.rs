@@ -232,6 +232,12 @@ impl Hub {
         }
     }
 
+    /// Asks the delivery workers for a sign of life, and says how often one has been asked before without an answer.
+    #[must_use]
+    pub fn ask(&self) -> u32 {
+        self.inner.delivery.ask()
+    }
+
     /// How many readers and publishers there are.
     #[must_use]
     pub fn sessions(&self) -> usize {

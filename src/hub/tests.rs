@@ -1,4 +1,4 @@
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -588,6 +588,32 @@ fn everyone_may_come_and_go_at_any_moment() {
     wait_for(|| hub.sessions() == 0);
     hub.tick(Instant::now() + Duration::from_secs(200));
     assert!(hub.stats(Instant::now()).is_empty(), "nobody is counted who is gone");
+}
+
+#[test]
+fn a_worker_that_hangs_is_known() {
+    /// Waits for the other end before it takes what a player sent.
+    struct Stuck(std::sync::mpsc::Receiver<()>);
+    impl Control for Stuck {
+        fn input(&mut self, _: &[u8], _: &mut Vec<u8>) -> Flow {
+            let _ = self.0.recv();
+            Flow::Go
+        }
+    }
+    let hub = hub_with(|config| config.delivery.workers = 2);
+    assert_eq!((hub.ask(), hub.ask()), (0, 0), "no reader, no worker");
+    let _source = Source::new(&hub, "a", Instant::now());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let (server, mut player) = sockets();
+    subscribe(&hub, "a", Wait::No).unwrap().deliver(server, Bytes::new(), Box::new(Stuck(receiver)));
+    for _ in 0..3 {
+        wait_for(|| hub.ask() == 0);
+    }
+    player.write_all(b"x").unwrap();
+    // Nobody answers any more at some time; the other worker still does.
+    wait_for(|| hub.ask() >= 5);
+    drop(sender);
+    wait_for(|| hub.ask() == 0);
 }
 
 #[test]

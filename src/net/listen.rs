@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use super::NetError;
+use crate::pulse::Pulse;
 
 /// How many connections the kernel keeps for us between two accepts: a reconnect storm of a thousand
 /// players must not see refused connections. The kernel lowers it to `net.core.somaxconn`.
@@ -33,6 +35,7 @@ pub struct Listener {
     backoff: Duration,
     refused: Refused,
     trouble: Trouble,
+    probe: Probe,
 }
 
 impl Listener {
@@ -51,14 +54,28 @@ impl Listener {
         });
         let socket = bound.map_err(|source| NetError::Bind { addr, source })?;
         let local_addr = socket.local_addr().map_err(|source| NetError::Bind { addr, source })?;
-        let (backoff, refused, trouble) = (Duration::ZERO, Refused::default(), Trouble::default());
-        Ok(Self { socket, local_addr, limit, options, backoff, refused, trouble })
+        Ok(Self {
+            socket,
+            local_addr,
+            limit,
+            options,
+            backoff: Duration::ZERO,
+            refused: Refused::default(),
+            trouble: Trouble::default(),
+            probe: Probe::default(),
+        })
     }
 
     /// Where it listens; the port is the real one also if 0 was asked for.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Tells whether the task that accepts still lives.
+    #[must_use]
+    pub fn probe(&self) -> Probe {
+        self.probe.clone()
     }
 
     /// The next connection. Never fails and never ends: errors of single connections are skipped, want of
@@ -69,7 +86,12 @@ impl Listener {
             if !self.backoff.is_zero() {
                 tokio::time::sleep(self.backoff).await;
             }
-            match self.socket.accept().await {
+            self.probe.0.pulse.answer();
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = self.probe.0.asked.notified() => continue,
+            };
+            match accepted {
                 Ok((stream, peer)) => {
                     self.backoff = Duration::ZERO;
                     if self.trouble.is_over() {
@@ -100,6 +122,25 @@ impl Listener {
                 }
             }
         }
+    }
+}
+
+/// Asks a listener's task for a sign of life. Clones ask the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Probe(Arc<Probed>);
+
+#[derive(Debug, Default)]
+struct Probed {
+    pulse: Pulse,
+    asked: Notify,
+}
+
+impl Probe {
+    /// Asks, and says how often that was done before without an answer.
+    pub fn ask(&self) -> u32 {
+        let silent = self.0.pulse.ask();
+        self.0.asked.notify_one();
+        silent
     }
 }
 
@@ -393,6 +434,23 @@ mod tests {
         let first = Listener::bind(any(), ConnectionLimit::new(1), options).unwrap();
         let error = Listener::bind(first.local_addr(), ConnectionLimit::new(1), options).unwrap_err();
         assert!(error.to_string().contains("the port is taken"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_accepts_lives() {
+        let mut listener = Listener::bind(any(), ConnectionLimit::new(1), TcpOptions::default()).unwrap();
+        let probe = listener.probe();
+        assert_eq!((probe.ask(), probe.ask(), probe.ask()), (0, 1, 2), "nobody accepts yet");
+        let accepting = tokio::spawn(async move { listener.accept().await });
+        for _ in 0..3 {
+            while probe.ask() > 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        accepting.abort();
+        let _ = accepting.await;
+        probe.ask();
+        assert!(probe.ask() > 0, "nobody accepts any more");
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod tls;
 use std::io;
 use std::net::SocketAddr;
 
-pub use listen::{Connection, ConnectionLimit, Listener, Permit, TcpOptions};
+pub use listen::{Connection, ConnectionLimit, Listener, Permit, Probe, TcpOptions};
 #[cfg(feature = "tls")]
 pub use tls::{Certificate, TlsAcceptor, TlsStream};
 

@@ -7,7 +7,22 @@
 //! | SIGTERM, SIGINT | stops: no new connections, publishers and readers are seen off, the process ends within `server.shutdown_timeout`; a second one ends it at once |
 //!
 //! Under systemd (`Type=notify-reload`, `Type=notify`) the manager is told when we are ready, reload and
-//! stop, and the watchdog is fed from the loop that handles signals and statistics.
+//! stop.
+//!
+//! Two watchdogs may look after us, systemd's (`WatchdogSec=`) and the board's (`server.watchdog`). The loop that handles
+//! signals and statistics feeds both while whatever must not hang answers:
+//!
+//! | part | answers when |
+//! |---|---|
+//! | main loop, locks of hub and streams | it comes round; it looks at each stream each second |
+//! | tokio's threads | a listener's task is run on one of them |
+//! | delivery workers | they come round |
+//!
+//! | end | board's watchdog |
+//! |---|---|
+//! | SIGTERM, SIGINT | fed until all are seen off, then given up (`V`) |
+//! | killed, crashed, or a part hangs for 10 s | no longer fed: the board restarts |
+//! | the device can't be opened | told as an error, tried again each 30 s; the server serves |
 
 mod limits;
 mod log;
@@ -17,10 +32,12 @@ mod pid;
 mod report;
 mod room;
 mod services;
+mod watchdog;
 
 use std::io;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,6 +49,7 @@ use self::memory::Memory;
 use self::notify::Notify;
 use self::pid::PidFile;
 use self::services::Services;
+use self::watchdog::Watchdog;
 use crate::config::{self, Config, ConfigError, Loaded, Shared};
 use crate::net::{ConnectionLimit, NetError};
 
@@ -159,6 +177,7 @@ struct Server<'a> {
     limit: ConnectionLimit,
     services: Services,
     notify: Notify,
+    watchdog: Watchdog,
     signals: Signals,
 }
 
@@ -205,16 +224,17 @@ impl<'a> Server<'a> {
         let config = Shared::new(config);
         let mut services = Services::new(&config, limit.clone());
         services.apply(&config.current())?;
+        let watchdog = Watchdog::new(config.current().server.watchdog.as_deref(), notify.watchdog_interval());
         let greeting = services.greeting();
         ::log::info!("rillbox {} is ready; {greeting}", env!("CARGO_PKG_VERSION"));
         notify.ready(&greeting);
-        Ok(Self { file, config, limit, services, notify, signals })
+        Ok(Self { file, config, limit, services, notify, watchdog, signals })
     }
 
     /// Handles signals and the time until a signal to stop.
     async fn run(&mut self) {
         let mut second = every(Duration::from_secs(1));
-        let mut watchdog = self.notify.watchdog_interval().map(every);
+        let mut beat = self.watchdog.interval().map(every);
         let mut told = Instant::now();
         let mut memory = Memory::new(told);
         // A tick that is early by less is in time.
@@ -227,7 +247,7 @@ impl<'a> Server<'a> {
                 }
                 _ = self.signals.hangup.recv() => self.reload(),
                 _ = self.signals.user1.recv() => log::reopen(),
-                () = tick(&mut watchdog) => self.notify.alive(),
+                () = tick(&mut beat) => feed(&mut self.watchdog, &self.services, &self.notify),
                 _ = second.tick() => {
                     let now = Instant::now();
                     let interval = self.config.current().log.stream_interval;
@@ -295,18 +315,31 @@ impl<'a> Server<'a> {
         let timeout = self.config.current().server.shutdown_timeout;
         let deadline = Instant::now() + timeout;
         self.services.stop();
-        let done = tokio::select! {
-            done = self.services.ended(deadline) => done,
-            signal = self.signals.stop.next() => {
-                ::log::warn!("{signal} again: ending at once");
-                false
+        let mut beat = self.watchdog.interval().map(every);
+        let mut ended = pin!(self.services.ended(deadline));
+        let done = loop {
+            tokio::select! {
+                done = &mut ended => break done,
+                signal = self.signals.stop.next() => {
+                    ::log::warn!("{signal} again: ending at once");
+                    break false;
+                }
+                () = tick(&mut beat) => feed(&mut self.watchdog, &self.services, &self.notify),
             }
         };
+        self.watchdog.give_up();
         if done {
             ::log::info!("stopped");
         } else {
             ::log::warn!("stopped with {} connections open", self.limit.open());
         }
+    }
+}
+
+/// Feeds the watchdogs, unless a part of us hangs.
+fn feed(watchdog: &mut Watchdog, services: &Services, notify: &Notify) {
+    if watchdog.beat(services.ask(), Instant::now()) {
+        notify.alive();
     }
 }
 

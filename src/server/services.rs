@@ -11,7 +11,7 @@ use crate::config::{Config, Shared};
 use crate::hub::Hub;
 #[cfg(feature = "tls")]
 use crate::net::{Certificate, TlsAcceptor};
-use crate::net::{ConnectionLimit, Listener, TcpOptions};
+use crate::net::{ConnectionLimit, Listener, Probe, TcpOptions};
 
 /// Whether what the configuration names outside itself can be used.
 pub(super) fn usable(config: &Config) -> Result<(), ServerError> {
@@ -48,6 +48,7 @@ struct OpenDoor {
     /// As the system gave it.
     local: SocketAddr,
     accepting: JoinHandle<()>,
+    probe: Probe,
 }
 
 impl Services {
@@ -88,8 +89,8 @@ impl Services {
                 let security = self.security(&door)?;
                 let listener = Listener::bind(door.address, self.limit.clone(), options)
                     .map_err(|source| ServerError::Net { key: door.key, source })?;
-                let local = listener.local_addr();
-                new.push((door, local, room.serve(listener, security)));
+                let (local, probe) = (listener.local_addr(), listener.probe());
+                new.push((door, local, probe, room.serve(listener, security)));
             }
         }
         self.open.retain(|open| {
@@ -100,9 +101,9 @@ impl Services {
             }
             stays
         });
-        for (door, local, serve) in new {
+        for (door, local, probe, serve) in new {
             log::info!("{} listens on {local}", door.name);
-            self.open.push(OpenDoor { door, local, accepting: tokio::spawn(serve) });
+            self.open.push(OpenDoor { door, local, accepting: tokio::spawn(serve), probe });
         }
         Ok(())
     }
@@ -124,6 +125,13 @@ impl Services {
                 log::info!("{text}");
             }
         }
+    }
+
+    /// Asks whatever must not hang for a sign of life. Who has left most such questions unanswered, and how many.
+    pub fn ask(&self) -> (&'static str, u32) {
+        let doors = self.open.iter().map(|open| (open.door.name, open.probe.ask()));
+        let parts = doors.chain([("delivery", self.hub.ask())]);
+        parts.max_by_key(|(_, silent)| *silent).unwrap_or_default()
     }
 
     /// Closes the ports, and begins to see publishers and readers off.

@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use super::Subscription;
 use crate::config;
+use crate::pulse::Pulse;
 
 /// What a delivered reader's peer wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,7 @@ pub(super) struct Inbox {
     stop: AtomicBool,
     /// Readers there are or will be: the next one goes where there are fewest.
     load: AtomicUsize,
+    pulse: Pulse,
 }
 
 enum Message {
@@ -99,6 +101,16 @@ impl Delivery {
         inbox.load.fetch_add(1, Ordering::Relaxed);
         inbox.send(Message::Add(Box::new(Added { subscription, socket, first, control })));
     }
+
+    /// Asks each worker for a sign of life. How many questions the most silent one has left unanswered.
+    pub(super) fn ask(&self) -> u32 {
+        let ask = |inbox: &Arc<Inbox>| {
+            let silent = inbox.pulse.ask();
+            inbox.wake();
+            silent
+        };
+        self.workers.get().into_iter().flatten().map(ask).max().unwrap_or(0)
+    }
 }
 
 impl Drop for Delivery {
@@ -116,7 +128,13 @@ impl Inbox {
         queue.push(message);
         let first = queue.len() == 1;
         drop(queue);
-        if first && let Err(e) = self.waker.wake() {
+        if first {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Err(e) = self.waker.wake() {
             log::error!("can't wake a delivery thread: {e}");
         }
     }

@@ -17,6 +17,7 @@ use crate::hub::entry::Entry;
 use crate::hub::feed::Feed;
 use crate::hub::ring::Ring;
 use crate::hub::stats::Counters;
+use crate::pulse::Pulse;
 
 const WAKE: Token = Token(usize::MAX);
 /// How often time-outs are looked at and the window is set.
@@ -42,6 +43,7 @@ pub(super) fn start(config: &config::Shared) -> Vec<Arc<Inbox>> {
             queue: Mutex::default(),
             stop: AtomicBool::new(false),
             load: AtomicUsize::new(0),
+            pulse: Pulse::default(),
         });
         let worker = Worker::new(poll, inbox.clone(), config.clone());
         thread::Builder::new().name(format!("delivery-{n}")).stack_size(STACK).spawn(move || worker.run())?;
@@ -177,6 +179,7 @@ impl Worker {
                     return;
                 }
             }
+            self.inbox.pulse.answer();
             let now = Instant::now();
             self.inbox.take(&mut messages);
             for message in messages.drain(..) {
