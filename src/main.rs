@@ -15,11 +15,13 @@ Usage: rillbox [COMMAND] [OPTIONS]
 Commands:
   run      Run the server (this is what no command does, too)
   check    Check the configuration: 0 and a summary, or 1 and what is wrong
+  apply NEW  Check the configuration in the file NEW (-: standard input) and put it in FILE's place, so that a
+           power cut leaves the old one or the new: 0 and what changes when it is on the disk
   version  Print the version and what is built in (also --version, -V)
   help     Print this (also --help, -h)
 
-Options of run and check:
-  -c, --config FILE  Configuration file; without one all has its default.
+Options of run, check and apply:
+  -c, --config FILE  Configuration file; without one all has its default (apply needs one).
                      The environment's RILLBOX_CONFIG names it, too.
 
 Each key can be set by the environment, e.g. RILLBOX_RTMP_LISTEN=1935; conf/full.toml shows every key.
@@ -29,6 +31,10 @@ Signals: HUP reads the configuration anew, USR1 opens the log file anew, TERM an
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
+    Apply {
+        new: PathBuf,
+        file: PathBuf,
+    },
     #[cfg(feature = "bench")]
     Bench(Vec<String>),
     Run(Option<PathBuf>),
@@ -56,6 +62,10 @@ fn main() -> ExitCode {
                 return fail(&error);
             }
         }
+        Command::Apply { new, file } => match server::apply(&new, &file) {
+            Ok(text) => print!("{text}"),
+            Err(error) => return fail(&error),
+        },
         Command::Help => print!("{HELP}"),
         Command::Version => println!("rillbox {} ({})", env!("CARGO_PKG_VERSION"), features().join(" ")),
         Command::Check(file) => match server::load(file.as_deref()) {
@@ -81,7 +91,7 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 /// Reads the command line; `file` is what the environment says.
 fn parse(args: impl IntoIterator<Item = OsString>, file: Option<OsString>) -> Result<Command, String> {
     let mut file = file.map(PathBuf::from);
-    let mut command = None;
+    let (mut command, mut new) = (None, None);
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let text = arg.to_string_lossy();
@@ -95,17 +105,24 @@ fn parse(args: impl IntoIterator<Item = OsString>, file: Option<OsString>) -> Re
             "-c" | "--config" => {
                 file = Some(args.next().ok_or(format!("{text} needs a file"))?.into());
             }
-            "run" | "check" if command.is_none() => command = Some(text.into_owned()),
+            "apply" | "run" | "check" if command.is_none() => command = Some(text.into_owned()),
             _ => match text.strip_prefix("--config=") {
                 Some(path) if !path.is_empty() => file = Some(path.into()),
                 Some(_) => return Err("--config needs a file".into()),
-                None if text.starts_with('-') => return Err(format!("unknown option {text:?}")),
+                None if text.starts_with('-') && text != "-" => {
+                    return Err(format!("unknown option {text:?}"));
+                }
+                None if command.as_deref() == Some("apply") && new.is_none() => new = Some(arg.into()),
                 None if command.is_some() => return Err(format!("unexpected {text:?}")),
                 None => return Err(format!("unknown command {text:?}")),
             },
         }
     }
     Ok(match command.as_deref() {
+        Some("apply") => Command::Apply {
+            new: new.ok_or("apply needs the new configuration: a file, or - for standard input")?,
+            file: file.ok_or(format!("apply needs to know what to replace: -c FILE or {FILE_VARIABLE}"))?,
+        },
         Some("check") => Command::Check(file),
         _ => Command::Run(file),
     })
@@ -138,6 +155,9 @@ mod tests {
         assert_eq!(line("-c a.toml"), Ok(Command::Run(Some("a.toml".into()))));
         assert_eq!(line("--config=a.toml check"), Ok(Command::Check(Some("a.toml".into()))));
         assert_eq!(line("check --config a.toml"), Ok(Command::Check(Some("a.toml".into()))));
+        let applied = |new: &str| Ok(Command::Apply { new: new.into(), file: "a.toml".into() });
+        assert_eq!(line("apply new.toml -c a.toml"), applied("new.toml"));
+        assert_eq!(line("-c a.toml apply -"), applied("-"));
         for version in ["version", "--version", "-V"] {
             assert_eq!(line(version), Ok(Command::Version));
         }
@@ -152,6 +172,11 @@ mod tests {
         assert_eq!(line("--config="), Err("--config needs a file".into()));
         assert_eq!(line("fly"), Err("unknown command \"fly\"".into()));
         assert_eq!(line("run check"), Err("unexpected \"check\"".into()));
+        assert_eq!(line("run -"), Err("unexpected \"-\"".into()));
+        assert_eq!(line("apply a b -c c"), Err("unexpected \"b\"".into()));
+        assert!(line("apply -c c").unwrap_err().starts_with("apply needs the new configuration"));
+        let error = line("apply a").unwrap_err();
+        assert_eq!(error, "apply needs to know what to replace: -c FILE or RILLBOX_CONFIG");
         assert_eq!(line("run --fast"), Err("unknown option \"--fast\"".into()));
     }
 

@@ -49,6 +49,14 @@ impl Dir {
     fn write(&self, text: &str) {
         fs::write(self.config(), text).unwrap();
     }
+
+    /// What is in it, sorted.
+    fn names(&self) -> Vec<String> {
+        let all = fs::read_dir(&self.0).unwrap();
+        let mut all: Vec<_> = all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        all.sort();
+        all
+    }
 }
 
 impl Drop for Dir {
@@ -74,7 +82,10 @@ fn said(command: &str, config: &Path) -> (i32, String, String) {
 }
 
 fn said_by(mut command: Command) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    output(command.output().unwrap())
+}
+
+fn output(Output { status, stdout, stderr }: Output) -> (i32, String, String) {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().expect("not killed"), text(stdout), text(stderr))
 }
@@ -453,4 +464,113 @@ fn a_missing_watchdog_is_told_and_the_server_serves() {
     TcpStream::connect(server.address("RTMP")).unwrap();
     server.signal(Signal::TERM);
     assert_eq!(server.ended().code(), Some(0));
+}
+
+/// `rillbox apply NEW -c CONFIG`, with this on standard input.
+fn apply(new: &str, config: &Path, input: &[u8]) -> (i32, String, String) {
+    let mut command = rillbox(&["apply", new, "-c", config.to_str().unwrap()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // Whoever refuses need not read.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    output(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_right_configuration_is_applied_and_told() {
+    let dir = Dir::with("[server]\nworkers = 2\n[log]\nlevel = \"warn\"\n");
+    let (config, new) = (dir.config(), dir.path("new.toml"));
+    let text = "# mine\n[log]\nlevel = \"debug\"\n[vhost.cam]\ngrace = \"1s\"\n";
+    fs::write(&new, text).unwrap();
+    let file = config.display();
+    let expected = format!(
+        "{file}: 3 keys change:\n  server.workers: 2 -> 0 (needs a restart)\n  log.level: \"warn\" -> \"debug\"\n  \
+         vhost.cam.grace: not set -> \"1s\"\n{file} is written; SIGHUP puts it in force\n"
+    );
+    assert_eq!(apply(new.to_str().unwrap(), &config, b""), (0, expected, String::new()));
+    assert_eq!(fs::read_to_string(&config).unwrap(), text);
+    let nothing = format!("{file}: nothing changes\n{file} is written; SIGHUP puts it in force\n");
+    assert_eq!(apply("-", &config, text.as_bytes()), (0, nothing, String::new()));
+    // What was wrong, or not there, can be replaced, too.
+    dir.write("[rtmp]\nlisen = 1\n");
+    let (code, out, _) = apply("-", &config, text.as_bytes());
+    assert!(
+        code == 0 && out.contains(": 2 keys change (compared with the defaults: it was wrong: "),
+        "{out}"
+    );
+    fs::remove_file(&config).unwrap();
+    let (code, out, _) = apply("-", &config, b"");
+    assert!(
+        code == 0 && out.contains(": nothing changes (compared with the defaults: there was none: "),
+        "{out}"
+    );
+    assert_eq!(fs::read_to_string(&config).unwrap(), "");
+}
+
+#[test]
+fn a_wrong_configuration_is_not_applied() {
+    let old = "[log]\nlevel = \"warn\"\n";
+    let dir = Dir::with(old);
+    let wrong = "rillbox: standard input:2: rtmp.lisen: unknown key; did you mean \"listen\"?\n".to_owned();
+    assert_eq!(apply("-", &dir.config(), b"[rtmp]\nlisen = 1\n"), (1, String::new(), wrong));
+    let missing = "rillbox: http.root: /nowhere is no directory\n".to_owned();
+    assert_eq!(apply("-", &dir.config(), b"[http]\nroot = \"/nowhere\"\n"), (1, String::new(), missing));
+    let endless = "rillbox: cannot read configuration file /dev/zero: it is longer than 1 MiB, so it can't be a \
+                   configuration\n";
+    assert_eq!(apply("/dev/zero", &dir.config(), b""), (1, String::new(), endless.into()));
+    let (code, _, text) = apply("-", &dir.config(), &b"#".repeat(2 << 20));
+    assert!(code == 1 && text.contains("from standard input: it is longer than 1 MiB"), "{text}");
+    let (code, _, text) = apply("-", &dir.config(), b"\xFF");
+    assert!(code == 1 && text.contains("from standard input: stream did not contain valid UTF-8"), "{text}");
+    let mut command = rillbox(&["apply", "-", "-c", dir.config().to_str().unwrap()]);
+    command.env("RILLBOX_RTMP_CHUNK_SIZE", "1");
+    let (code, _, text) = said_by(command);
+    assert!(code == 1 && text.starts_with("rillbox: RILLBOX_RTMP_CHUNK_SIZE: "), "{text}");
+    assert_eq!(said_by(rillbox(&["apply", "-"])).0, 2, "nobody says which configuration");
+    assert_eq!(fs::read_to_string(dir.config()).unwrap(), old);
+    assert_eq!(dir.names(), ["r.toml"]);
+}
+
+#[test]
+fn a_full_disk_leaves_the_configuration_as_it_was() {
+    let old = "[log]\nlevel = \"warn\"\n";
+    let dir = Dir::with(old);
+    fs::write(dir.path("new.toml"), "# as long as two blocks\n".repeat(50)).unwrap();
+    // As a full disk does, the limit lets a part be written.
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "trap '' XFSZ; ulimit -f 1; exec \"$@\"",
+        "sh",
+        env!("CARGO_BIN_EXE_rillbox"),
+        "apply",
+    ]);
+    command.arg(dir.path("new.toml")).arg("-c").arg(dir.config());
+    let (code, out, text) = said_by(command);
+    let expected = format!(
+        "rillbox: cannot write configuration file {}: cannot fill a file beside it: ",
+        dir.config().display()
+    );
+    assert!((code, &*out) == (1, "") && text.starts_with(&expected), "{code} {out} {text}");
+    assert_eq!(fs::read_to_string(dir.config()).unwrap(), old);
+    assert_eq!(dir.names(), ["new.toml", "r.toml"]);
+}
+
+#[test]
+fn who_is_killed_while_applying_leaves_the_old_or_the_new_one() {
+    let dir = Dir::new();
+    let texts = ["# a\n", "# b\n"].map(|line| line.repeat(200_000));
+    dir.write(&texts[0]);
+    for (n, text) in texts.iter().cycle().enumerate().take(40) {
+        let new = dir.path("new.toml");
+        fs::write(&new, text).unwrap();
+        let mut command = rillbox(&["apply", new.to_str().unwrap(), "-c", dir.config().to_str().unwrap()]);
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(400 * n as u64));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(texts.contains(&fs::read_to_string(dir.config()).unwrap()), "neither old nor new");
+    }
+    assert_eq!(apply("-", &dir.config(), b"").0, 0);
+    assert_eq!(dir.names(), ["new.toml", "r.toml"], "nothing is left over");
 }

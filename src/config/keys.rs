@@ -48,6 +48,26 @@ pub(super) struct About {
 /// The top has no words of its own.
 pub(super) const TOP: About = About { doc: &[], range: None, reload: Reload::Live };
 
+/// A key that has not the same value in two configurations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Difference {
+    /// Its place, as in [`Key`].
+    pub path: String,
+    /// The value as TOML in the older one; `None` if that has no such section.
+    pub old: Option<String>,
+    /// The same in the newer one.
+    pub new: Option<String>,
+    /// What a reload does with it.
+    pub reload: Reload,
+}
+
+impl Difference {
+    pub(super) fn of(key: &Key, old: Option<String>, new: Option<String>) -> Self {
+        Self { path: key.path.clone(), old, new, reload: key.reload }
+    }
+}
+
 /// What a reload did with the keys that changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -25,6 +25,9 @@ pub const FILE_VARIABLE: &str = "RILLBOX_CONFIG";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// Standard input can't be read.
+    #[error("cannot read a configuration from standard input: {0}")]
+    Input(io::Error),
     /// The file can't be read.
     #[error("cannot read configuration file {path}: {source}", path = path.display())]
     Read {
@@ -58,13 +61,31 @@ pub fn load(
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
     let Some(path) = file else { return parse("", "", env) };
-    let text = read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    parse(&path.display().to_string(), &text, env)
+    parse(&path.display().to_string(), &read(path)?, env)
 }
 
-fn read(path: &Path) -> io::Result<String> {
+/// The text of the configuration in the file `path`.
+///
+/// # Errors
+///
+/// It can't be read, or is too long.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
+    let text = File::open(path).and_then(bounded);
+    text.map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
+/// The text of the configuration that comes by standard input.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_input() -> Result<String, ConfigError> {
+    bounded(io::stdin().lock()).map_err(ConfigError::Input)
+}
+
+fn bounded(source: impl Read) -> io::Result<String> {
     let mut text = String::new();
-    let len = File::open(path)?.take(LONGEST_FILE + 1).read_to_string(&mut text)?;
+    let len = source.take(LONGEST_FILE + 1).read_to_string(&mut text)?;
     if len as u64 > LONGEST_FILE {
         return Err(io::Error::other("it is longer than 1 MiB, so it can't be a configuration"));
     }

@@ -7,9 +7,11 @@ mod item;
 mod keys;
 mod load;
 mod reference;
+mod store;
 mod value;
 mod vhost;
 
+use std::collections::HashMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,10 +20,11 @@ use std::time::Duration;
 use log::LevelFilter;
 
 pub use self::item::Problem;
-pub use self::keys::{Changes, Key, Reload};
+pub use self::keys::{Changes, Difference, Key, Reload};
 use self::keys::{Entry, Node, section};
-pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, load, parse};
+pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, load, parse, read, read_input};
 pub use self::reference::reference;
+pub use self::store::{StoreError, store};
 pub use self::value::{Duplicate, LogTarget, MergeWindow, Size, Wait};
 pub use self::vhost::Vhosts;
 
@@ -229,6 +232,28 @@ impl Config {
             }
         });
         keys
+    }
+
+    /// The keys whose values are others in `newer`. A section for a vhost or pattern of which only one of the two knows
+    /// is compared with `vhost.default`, where its values come from.
+    #[must_use]
+    pub fn differences(&self, newer: &Self) -> Vec<Difference> {
+        let (old, new) = (self.keys(), newer.keys());
+        let values = |keys: &[Key]| -> HashMap<String, String> {
+            keys.iter().map(|key| (key.path.clone(), key.value.clone())).collect()
+        };
+        let (before, after) = (values(&old), values(&new));
+        let inherited = |key: &Key, all: &HashMap<String, String>| {
+            self::vhost::inherited(&key.path).is_some_and(|path| all.get(&path) == Some(&key.value))
+        };
+        let changed = new.iter().filter_map(|key| match before.get(&key.path) {
+            Some(value) if *value == key.value => None,
+            None if inherited(key, &after) => None,
+            value => Some(Difference::of(key, value.cloned(), Some(key.value.clone()))),
+        });
+        let gone = old.iter().filter(|key| !after.contains_key(&key.path) && !inherited(key, &before));
+        let gone = gone.map(|key| Difference::of(key, Some(key.value.clone()), None));
+        changed.chain(gone).collect()
     }
 
     /// Takes over what may change while running, and says what that was, and what waits for a restart.

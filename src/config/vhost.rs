@@ -133,6 +133,23 @@ impl Node for Vhosts {
     }
 }
 
+/// The key that gives the one at `path` its value unless it is set itself.
+pub(super) fn inherited(path: &str) -> Option<String> {
+    // After the vhost's name, and the pattern; both may hold dots, but only within quotes.
+    let mut quoted = false;
+    let ends = |c: char| {
+        quoted ^= c == '"';
+        c == '.' && !quoted
+    };
+    let mut parts = path.strip_prefix("vhost.")?.split(ends);
+    parts.next()?;
+    let mut key: Vec<&str> = parts.collect();
+    if key.first()?.starts_with("match[") {
+        key.remove(0);
+    }
+    Some(format!("vhost.{DEFAULT}.{}", key.join(".")))
+}
+
 /// Whether `pattern` (`*` any characters, `?` one) matches `app/stream`.
 fn matches(pattern: &str, app: &str, stream: &str) -> bool {
     let pattern = pattern.as_bytes();
@@ -168,6 +185,20 @@ fn matches(pattern: &str, app: &str, stream: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_keys_inherit_from() {
+        for (path, expected) in [
+            ("server.workers", None),
+            ("vhost.default.grace", Some("vhost.default.grace")),
+            ("vhost.cam.http_live.wait", Some("vhost.default.http_live.wait")),
+            ("vhost.\"cam.example\".grace", Some("vhost.default.grace")),
+            ("vhost.\"a.b\".match[\"live/x.*\"].play.wait", Some("vhost.default.play.wait")),
+            ("vhost.default.match[\"*\"].grace", Some("vhost.default.grace")),
+        ] {
+            assert_eq!(inherited(path).as_deref(), expected, "{path}");
+        }
+    }
 
     #[test]
     fn patterns() {

@@ -24,6 +24,7 @@
 //! | killed, crashed, or a part hangs for 10 s | no longer fed: the board restarts |
 //! | the device can't be opened | told as an error, tried again each 30 s; the server serves |
 
+mod apply;
 mod limits;
 mod log;
 mod memory;
@@ -50,9 +51,10 @@ use self::notify::Notify;
 use self::pid::PidFile;
 use self::services::Services;
 use self::watchdog::Watchdog;
-use crate::config::{self, Config, ConfigError, Loaded, Shared};
+use crate::config::{self, Config, ConfigError, Loaded, Shared, StoreError};
 use crate::net::{ConnectionLimit, NetError};
 
+pub use self::apply::apply;
 pub use self::log::LogError;
 
 /// Why the server did not start, or not go on.
@@ -92,6 +94,9 @@ pub enum ServerError {
         /// Why.
         source: io::Error,
     },
+    /// The configuration can't be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The system refuses threads or signal handlers.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -103,11 +108,14 @@ pub enum ServerError {
 ///
 /// The file can't be read or is wrong, or what it names can't be used.
 pub fn load(file: Option<&Path>) -> Result<Loaded, ServerError> {
-    let env = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let loaded = config::load(file, env)?;
+    let loaded = config::load(file, environment())?;
     services::usable(&loaded.config)?;
     Ok(loaded)
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// What `rillbox check` says of a configuration that is right.
@@ -115,14 +123,11 @@ pub fn load(file: Option<&Path>) -> Result<Loaded, ServerError> {
 pub fn summary(loaded: &Loaded, file: Option<&Path>) -> String {
     let name = file.map_or("the configuration (no file)".into(), |file| file.display().to_string());
     let mut text = format!("{name} is right; what differs from the defaults:\n");
-    let defaults = Config::default().keys();
-    let len = text.len();
-    for key in loaded.config.keys() {
-        if !defaults.iter().any(|default| (&default.path, &default.value) == (&key.path, &key.value)) {
-            text += &format!("  {} = {}\n", key.path, key.value);
-        }
+    let differences = Config::default().differences(&loaded.config);
+    for (path, value) in differences.iter().filter_map(|d| Some((&d.path, d.new.as_ref()?))) {
+        text += &format!("  {path} = {value}\n");
     }
-    if text.len() == len {
+    if differences.is_empty() {
         text += "  nothing\n";
     }
     for warning in &loaded.warnings {
