@@ -106,7 +106,12 @@ impl Server {
     }
 
     fn spawn(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -573,4 +578,64 @@ fn who_is_killed_while_applying_leaves_the_old_or_the_new_one() {
     }
     assert_eq!(apply("-", &dir.config(), b"").0, 0);
     assert_eq!(dir.names(), ["new.toml", "r.toml"], "nothing is left over");
+}
+
+/// A server to which these two sockets were passed under these names.
+fn with_passed(sockets: [TcpListener; 2], names: &str, config: &Path) -> Server {
+    let mut command = Command::new("sh");
+    let script = "export LISTEN_PID=$$ LISTEN_FDS=2; exec 3<&0 4>&1 </dev/null >/dev/null; exec \"$@\"";
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_rillbox"), "run", "-c"]).arg(config);
+    let [first, second] = sockets.map(|socket| Stdio::from(std::os::fd::OwnedFd::from(socket)));
+    command.stdin(first).stdout(second).stderr(Stdio::piped()).env("LISTEN_FDNAMES", names);
+    let mut server = Server::of(command);
+    server.wait_for(" is ready; ");
+    server
+}
+
+#[test]
+fn sockets_of_the_service_manager_are_used() {
+    let dir = Dir::with(PORTS);
+    let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [http, stranger] = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
+    let mut server = with_passed(sockets, "http.listen:web", &dir.config());
+    assert_eq!(server.address("HTTP"), http.to_string());
+    assert_ne!(server.address("RTMP"), stranger.to_string());
+    let told = format!("the service manager's socket \"web\" at {stranger} is closed: expected a name");
+    assert!(server.seen.iter().any(|line| line.contains(&told)), "{:#?}", server.seen);
+    assert!(TcpStream::connect(stranger).is_err());
+    let answers = || {
+        let mut socket = TcpStream::connect(http).unwrap();
+        socket.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        assert!(text.contains(" 200 OK\r\n"), "{text}");
+    };
+    answers();
+    // It stays, whatever a reload says.
+    dir.write("[http]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n[rtmp]\nlisten = []\n");
+    server.signal(Signal::HUP);
+    server.wait_for("RTMP no longer listens on ");
+    answers();
+    let listening = server.seen.iter().filter(|line| line.contains(" HTTP listens on ")).count();
+    assert_eq!(listening, 1, "{:#?}", server.seen);
+    for enabled in [false, true] {
+        dir.write(&format!("[http]\nenabled = {enabled}\n[rtmp]\nlisten = []\n"));
+        server.signal(Signal::HUP);
+        server.wait_for(&format!("reload: now http.enabled = {enabled}"));
+    }
+    answers();
+}
+
+#[test]
+fn descriptors_that_are_no_sockets_are_ignored() {
+    let dir = Dir::with(PORTS);
+    let script = "export LISTEN_PID=$$ LISTEN_FDS=2; exec 3</dev/null; exec \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_rillbox"), "run", "-c"]).arg(dir.config());
+    let mut server = Server::spawn(command);
+    server.wait_for("descriptor 3 (unknown) of the service manager is ignored: ");
+    server.wait_for("descriptor 4 (unknown) of the service manager is ignored: ");
+    server.wait_for(" is ready; ");
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().code(), Some(0));
 }

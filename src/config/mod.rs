@@ -222,6 +222,16 @@ impl Config {
         self.vhost.resolve(vhost, app, stream)
     }
 
+    /// The keys that say where to listen, with their addresses.
+    pub fn listening(&mut self) -> [(&'static str, &mut Vec<SocketAddr>); 4] {
+        [
+            ("rtmp.listen", &mut self.rtmp.listen),
+            ("rtmp.tls_listen", &mut self.rtmp.tls_listen),
+            ("http.listen", &mut self.http.listen),
+            ("http.tls_listen", &mut self.http.tls_listen),
+        ]
+    }
+
     /// Each key with its value, in the order of `conf/full.toml`.
     #[must_use]
     pub fn keys(&self) -> Vec<Key> {

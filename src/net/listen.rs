@@ -53,7 +53,25 @@ impl Listener {
             None => Err(error),
         });
         let socket = bound.map_err(|source| NetError::Bind { addr, source })?;
-        let local_addr = socket.local_addr().map_err(|source| NetError::Bind { addr, source })?;
+        Self::of(socket, limit, options).map_err(|source| NetError::Bind { addr, source })
+    }
+
+    /// Listens by a socket that was passed to us, which stays open for others when this is dropped.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn passed(
+        socket: &std::net::TcpListener,
+        addr: SocketAddr,
+        limit: ConnectionLimit,
+        options: TcpOptions,
+    ) -> Result<Self, NetError> {
+        let listener = || Self::of(TcpListener::from_std(socket.try_clone()?)?, limit, options);
+        listener().map_err(|source| NetError::Bind { addr, source })
+    }
+
+    fn of(socket: TcpListener, limit: ConnectionLimit, options: TcpOptions) -> io::Result<Self> {
+        let local_addr = socket.local_addr()?;
         Ok(Self {
             socket,
             local_addr,

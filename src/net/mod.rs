@@ -1,12 +1,13 @@
 //! Sockets that every protocol shares: TCP listeners under one connection limit, and TLS.
 //!
-//! [`Listener`] binds (dual stack, `SO_REUSEADDR`) and accepts for ever: no error of the network or the
+//! [`Listener`] binds (dual stack, `SO_REUSEADDR`) or takes what the service manager has bound, and accepts for ever: no error of the network or the
 //! process's limits ends its loop. Each accepted connection holds a [`Permit`] of the [`ConnectionLimit`]
 //! that all listeners share, and has the server's [`TcpOptions`] set.
 
 #[cfg(feature = "http")]
 pub mod http;
 mod listen;
+mod passed;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -14,6 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 
 pub use listen::{Connection, ConnectionLimit, Listener, Permit, Probe, TcpOptions};
+pub use passed::{PassedSocket, passed_sockets};
 #[cfg(feature = "tls")]
 pub use tls::{Certificate, TlsAcceptor, TlsStream};
 

@@ -7,7 +7,8 @@
 //! | SIGTERM, SIGINT | stops: no new connections, publishers and readers are seen off, the process ends within `server.shutdown_timeout`; a second one ends it at once |
 //!
 //! Under systemd (`Type=notify-reload`, `Type=notify`) the manager is told when we are ready, reload and
-//! stop.
+//! stop. Listening sockets that the manager passes (sd_listen_fds(3)) stand in the place of the key that they are named
+//! after (`FileDescriptorName=rtmp.listen`), or whose port they have; a reload leaves them.
 //!
 //! Two watchdogs may look after us, systemd's (`WatchdogSec=`) and the board's (`server.watchdog`). The loop that handles
 //! signals and statistics feeds both while whatever must not hang answers:
@@ -33,6 +34,7 @@ mod pid;
 mod report;
 mod room;
 mod services;
+mod sockets;
 mod watchdog;
 
 use std::io;
@@ -50,9 +52,10 @@ use self::memory::Memory;
 use self::notify::Notify;
 use self::pid::PidFile;
 use self::services::Services;
+use self::sockets::Sockets;
 use self::watchdog::Watchdog;
 use crate::config::{self, Config, ConfigError, Loaded, Shared, StoreError};
-use crate::net::{ConnectionLimit, NetError};
+use crate::net::{ConnectionLimit, NetError, passed_sockets};
 
 pub use self::apply::apply;
 pub use self::log::LogError;
@@ -142,7 +145,10 @@ pub fn summary(loaded: &Loaded, file: Option<&Path>) -> String {
 ///
 /// It can't start; nothing was served then.
 pub fn run(file: Option<&Path>) -> Result<(), ServerError> {
-    let Loaded { config, warnings, .. } = load(file)?;
+    let passed = passed_sockets(|name| std::env::var(name).ok());
+    let Loaded { mut config, warnings, .. } = load(file)?;
+    let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    let sockets = Sockets::new(passed, &mut config, &mut warnings);
     let pid_file = config.server.pid_file.as_deref().map(PidFile::lock).transpose()?;
     log::start(&config.log)?;
     for warning in warnings {
@@ -150,7 +156,7 @@ pub fn run(file: Option<&Path>) -> Result<(), ServerError> {
     }
     let runtime = runtime(config.server.workers)?;
     let result = runtime.block_on(async {
-        let mut server = Server::start(file, config)?;
+        let mut server = Server::start(file, config, sockets)?;
         server.run().await;
         server.stop().await;
         Ok(())
@@ -221,13 +227,13 @@ impl StopSignals {
 }
 
 impl<'a> Server<'a> {
-    fn start(file: Option<&'a Path>, config: Config) -> Result<Self, ServerError> {
+    fn start(file: Option<&'a Path>, config: Config, sockets: Sockets) -> Result<Self, ServerError> {
         // First, so that no signal kills us while we start.
         let signals = Signals::new()?;
         let limit = ConnectionLimit::new(connections(&config));
         let notify = Notify::new(|name| std::env::var(name).ok());
         let config = Shared::new(config);
-        let mut services = Services::new(&config, limit.clone());
+        let mut services = Services::new(&config, limit.clone(), sockets);
         services.apply(&config.current())?;
         let watchdog = Watchdog::new(config.current().server.watchdog.as_deref(), notify.watchdog_interval());
         let greeting = services.greeting();
@@ -283,7 +289,8 @@ impl<'a> Server<'a> {
     }
 
     fn try_reload(&mut self) -> Result<(), ServerError> {
-        let Loaded { config: newer, warnings, .. } = load(self.file)?;
+        let Loaded { config: mut newer, warnings, .. } = load(self.file)?;
+        self.services.put_sockets_in(&mut newer);
         let current = self.config.current();
         let mut config = Config::clone(&current);
         let changes = config.adopt(&newer);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::room::{Door, Room, Security, rooms};
+use super::sockets::Sockets;
 use super::{ServerError, memory, report};
 use crate::config::{Config, Shared};
 use crate::hub::Hub;
@@ -35,6 +36,7 @@ pub(super) fn usable(config: &Config) -> Result<(), ServerError> {
 /// The hub, the rooms and their listeners.
 pub(super) struct Services {
     limit: ConnectionLimit,
+    sockets: Sockets,
     hub: Hub,
     rooms: Vec<Box<dyn Room>>,
     open: Vec<OpenDoor>,
@@ -52,18 +54,24 @@ struct OpenDoor {
 }
 
 impl Services {
-    pub fn new(config: &Shared, limit: ConnectionLimit) -> Self {
+    pub fn new(config: &Shared, limit: ConnectionLimit, sockets: Sockets) -> Self {
         let hub = Hub::new(config.clone());
         hub.limit_memory(memory::for_rings(&config.current().server));
         let rooms = rooms(config, &hub);
         Self {
             limit,
+            sockets,
             hub,
             rooms,
             open: Vec::new(),
             #[cfg(feature = "tls")]
             certificate: None,
         }
+    }
+
+    /// Lets `config` say where the sockets listen that the service manager passed to us.
+    pub fn put_sockets_in(&self, config: &mut Config) {
+        self.sockets.put_in(config);
     }
 
     /// Listens where `config` says, and only there. When that is not possible, nothing changes.
@@ -87,8 +95,11 @@ impl Services {
                     continue;
                 }
                 let security = self.security(&door)?;
-                let listener = Listener::bind(door.address, self.limit.clone(), options)
-                    .map_err(|source| ServerError::Net { key: door.key, source })?;
+                let listener = match self.sockets.find(door.key, door.address) {
+                    Some(socket) => Listener::passed(socket, door.address, self.limit.clone(), options),
+                    None => Listener::bind(door.address, self.limit.clone(), options),
+                };
+                let listener = listener.map_err(|source| ServerError::Net { key: door.key, source })?;
                 let (local, probe) = (listener.local_addr(), listener.probe());
                 new.push((door, local, probe, room.serve(listener, security)));
             }
