@@ -95,9 +95,8 @@ class Machine:
             f"hostfwd=tcp:127.0.0.1:{host}-:{guest}"
             for host, guest in ((self.rtmp, 1935), (self.http, 8080), (self.agent, 9000))
         )
-        prefix = os.environ.get("RILLBOX_QEMU_PREFIX", "").split()
         command = [
-            *prefix, self.qemu["program"], *self.qemu["options"], "-nographic", "-accel", "tcg",
+            program(self.qemu["program"]), *self.qemu["options"], "-nographic", "-accel", "tcg",
             "-kernel", self.image / "kernel", "-initrd", self.initramfs,
             "-append", f"console={self.qemu['console']} panic=5 quiet",
             # What the guest has flushed is what a power cut leaves: QEMU's death loses nothing more and nothing less.
@@ -196,6 +195,12 @@ class Machine:
         copy.unlink()
         if checked.returncode or "needs_recovery" in header:
             raise Failed(f"{name} was not unmounted cleanly: {checked.stdout}{checked.stderr}")
+
+
+def program(name):
+    return subprocess.run(
+        [ROOT / "scripts/lib/qemu", name], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.strip()  # fmt: skip
 
 
 def firmware(package):
