@@ -4,6 +4,7 @@
   boot.py --report ...    and writes what was measured to board/BOOT.md
 """
 
+import re
 import subprocess
 import sys
 import time
@@ -45,6 +46,11 @@ def power_off(machine):
     machine.check_file_system("data")
 
 
+def kilobytes(text):
+    """The numbers in a file of /proc."""
+    return {name: int(number) for name, number in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
+
+
 def boot(board, source):
     """Everything, once. Returns the row of the report."""
     with Bench() as bench:
@@ -55,11 +61,9 @@ def boot(board, source):
         shown = media.through(machine, source)
         first = shown - machine.started
         print(f"{board}: first frame after {first:.1f} s; all frames by RTMP and HTTP-FLV are the source's", flush=True)
-        used = machine.run("awk '/MemTotal/{t=$2}/MemAvailable/{a=$2}END{print t-a, t}' /proc/meminfo 2>/dev/null ||"
-                           " sed -n 's/^Mem\\(Total\\|Available\\): *\\([0-9]*\\).*/\\2/p' /proc/meminfo")
-        numbers = [int(word) for word in used.split()]
-        taken = numbers[0] - numbers[1] if numbers[0] > numbers[1] else numbers[0]
-        resident = int(machine.run("sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$(pidof rillbox)/status"))
+        memory = kilobytes(machine.run("cat /proc/meminfo"))
+        taken = memory["MemTotal"] - memory["MemAvailable"]
+        resident = kilobytes(machine.run("cat /proc/$(pidof rillbox)/status"))["VmRSS"]
         again = watchdog_reboots(machine)
         print(f"{board}: killed hard, reboots by its watchdog and serves again after {again:.1f} s", flush=True)
         power_off(machine)

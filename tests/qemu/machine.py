@@ -3,6 +3,7 @@
 The agent comes in a second archive behind the initramfs, through its /hooks; the image holds nothing of it.
 """
 
+import hashlib
 import http.client
 import os
 import random
@@ -22,10 +23,11 @@ HOOK = """\
 mkdir -p /run/agent/cgi-bin
 cp /agent/run /run/agent/cgi-bin/run
 cp /bin/busybox /run/agent/busybox
-busybox chroot /root /bin/sh -c '
+# /dev/null is opened before /dev moves.
+(busybox chroot /root /bin/sh -c '
     until [ -x /run/agent/busybox ]; do sleep 0.1; done
     exec /run/agent/busybox httpd -f -p 9000 -h /run/agent
-' </dev/null >/dev/null 2>&1 &
+' &) </dev/null >/dev/null 2>&1
 """
 RUN = """\
 #!/bin/sh
@@ -88,8 +90,8 @@ class Machine:
         self.initramfs = self.folder / "initramfs.gz"
         self.initramfs.write_bytes((self.image / "initramfs.gz").read_bytes() + made.stdout)
 
-    def start(self):
-        """Switches it on."""
+    def start(self, *extra):
+        """Switches it on. `extra`: more for QEMU."""
         self.rtmp, self.http, self.agent = free_port(), free_port(), free_port()
         forward = ",".join(
             f"hostfwd=tcp:127.0.0.1:{host}-:{guest}"
@@ -104,6 +106,7 @@ class Machine:
             "-device", f"{self.qemu['disk']},drive=disk",
             "-netdev", f"user,id=net,restrict=on,{forward}", "-device", f"{self.qemu['network']},netdev=net",
         ]  # fmt: skip
+        command += extra
         if "firmware" in self.qemu:
             command += ["-bios", firmware(self.qemu["firmware"])]
         self.started = time.monotonic()
@@ -185,6 +188,22 @@ class Machine:
         with self.disk.open("r+b") as disk:
             disk.seek(offset)
             disk.write(data)
+
+    def slots_state(self):
+        """The sequence number of the newest whole copy of the slots' state; 0 on a new board. `slot` has its format.
+        A write may be cut, and so spoil the copy that it replaces, but never both."""
+        data = self.read_partition("state")
+        copies = [data[at : at + 512].rstrip(b"\0") for at in (0, 65536)]
+        if not any(copies):
+            return 0
+        whole = []
+        for copy in copies:
+            text, _, check = copy.removesuffix(b"\n").rpartition(b" ")
+            if hashlib.md5(text + b" ").hexdigest()[:8].encode() == check:
+                whole.append(int(text.split()[1]))
+        if not whole:
+            raise Failed(f"no copy of the slots' state is whole: {copies}")
+        return max(whole)
 
     def check_file_system(self, name):
         """Demands that a partition needs no repair and was unmounted."""

@@ -1,7 +1,8 @@
 """Cuts a board's power at random moments while its configuration and boot state are written.
 
   power_cut.py BOARD [TIMES]     20 times, unless you say; SEED=N repeats a run
-  power_cut.py --slots BOARD     a broken slot is left after its tries; an unreadable one at once
+  power_cut.py --slots BOARD     a broken slot is left after its tries, an unreadable one at once; the box also gets by
+                                 without boot state, without its partition for configurations, and without DHCP
 """
 
 import http.client
@@ -79,14 +80,24 @@ def cuts(board, times):
     chance = seeded(None)
     with Bench() as bench:
         machine = bench.machine(board)
-        at = written = early = 0
+        at = written = early = sequence = 0
+
+        def cut():
+            """And what the disk has to hold then."""
+            nonlocal sequence
+            machine.cut()
+            now = machine.slots_state()
+            if now < sequence:
+                raise Failed(f"the slots' state went back from {sequence} to {now}")
+            sequence = now
+
         for number in range(1, times + 1):
             begun = time.monotonic()
             machine.start()
             # Sometimes while it boots, and once more then.
             if chance.random() < 0.25:
                 time.sleep(chance.uniform(0.5, 15))
-                machine.cut()
+                cut()
                 early += 1
                 machine.start()
             machine.wait_serving()
@@ -94,7 +105,7 @@ def cuts(board, times):
             writing = Writing(machine, at)
             wait("the first confirmation", 60, lambda: writing.confirmed > at)
             time.sleep(chance.uniform(0, 3))
-            machine.cut()
+            cut()
             writing.thread.join()
             if writing.refused:
                 raise Failed(f"the guest said: {writing.refused}")
@@ -154,6 +165,19 @@ def slots(board):
         if "running A, order AB" not in (status := machine.run("slot status")):
             raise Failed(f"a damaged state was believed: {status}")
         print(f"{board}: a damaged boot state counts as none", flush=True)
+        machine.cut()
+
+        # No configuration; and a second port, with nobody at its other end.
+        size = len(machine.read_partition("config"))
+        machine.write_partition("config", bytes(size))
+        machine.start("-device", machine.qemu["network"])
+        machine.wait_serving()
+        said = machine.run("grep ' /config ' /proc/mounts; rillbox check -c /config/rillbox.toml >/dev/null && echo right")
+        if "tmpfs" not in said or "right" not in said or "LOST AT POWER-OFF" not in machine.console.read_text(errors="replace"):
+            raise Failed(f"without a partition for it, the configuration should be in memory, and the console say so: {said}")
+        print(f"{board}: without its partition for configurations it serves, and says so", flush=True)
+        wait("the address of a port without DHCP", 60, lambda: "192.168.1.120/24" in machine.run("ip address"), pause=1)
+        print(f"{board}: a port on which nobody answers gets the address to find it at", flush=True)
 
 
 def main(args):
