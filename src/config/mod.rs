@@ -63,6 +63,9 @@ section! {
         restart workers: u32 = 0, 0..=256;
         /// Connections of all protocols together. What is beyond is closed at once.
         live max_connections: u32 = 10_000, 1..=1_000_000;
+        /// Of these, connections from one IPv4 address or IPv6 network (/64). This machine's own are not limited: they may be
+        /// a proxy's. 0: half of max_connections.
+        live max_connections_per_ip: u32 = 0, 0..=1_000_000;
         /// Streams at a time. A publisher beyond is refused.
         live max_streams: u32 = 1000, 1..=1_000_000;
         /// Memory for the past of all streams together (vhost.*.ring_bytes is for one): each gets its share, 256 KiB at

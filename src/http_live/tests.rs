@@ -26,7 +26,7 @@ impl Server {
         let mut config = Config::default();
         change(&mut config);
         let config = Shared::new(config);
-        let (hub, limit) = (Hub::new(config.clone()), ConnectionLimit::new(9));
+        let (hub, limit) = (Hub::new(config.clone()), ConnectionLimit::new(9, 9));
         let front = Front::new(Options::default(), vec![Box::new(HttpLive::new(hub.clone(), config))]);
         let listener =
             Listener::bind("127.0.0.1:0".parse().unwrap(), limit.clone(), TcpOptions::default()).unwrap();

@@ -1,7 +1,6 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -9,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use super::NetError;
+use super::limit::{ConnectionLimit, Full, Permit};
 use crate::pulse::Pulse;
 
 /// How many connections the kernel keeps for us between two accepts: a reconnect storm of a thousand
@@ -115,15 +115,19 @@ impl Listener {
                     if self.trouble.is_over() {
                         log::info!("accepting connections on {} again", self.local_addr);
                     }
-                    let Some(permit) = self.limit.permit() else {
-                        self.refused.count(self.local_addr, self.limit.max(), Instant::now());
-                        continue;
+                    let peer = canonical(peer);
+                    let permit = match self.limit.permit(peer.ip()) {
+                        Ok(permit) => permit,
+                        Err(full) => {
+                            self.refused.count(full, peer, self.local_addr, Instant::now());
+                            continue;
+                        }
                     };
                     if let Err(error) = self.options.apply(&stream) {
                         // The peer is gone already; reading will tell.
                         log::debug!("socket options of {peer}: {error}");
                     }
-                    return Connection { stream, peer: canonical(peer), permit };
+                    return Connection { stream, peer, permit };
                 }
                 Err(error) if is_peers_fault(&error) => {
                     log::debug!("a connection to {} ended before it was accepted: {error}", self.local_addr);
@@ -171,60 +175,6 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Its place under the limit: keep it as long as the socket is open.
     pub permit: Permit,
-}
-
-/// How many connections all listeners together may have open. Clones share one count.
-#[derive(Debug, Clone)]
-pub struct ConnectionLimit(Arc<Count>);
-
-#[derive(Debug)]
-struct Count {
-    open: AtomicUsize,
-    max: AtomicUsize,
-}
-
-impl ConnectionLimit {
-    /// At most `max` connections at a time.
-    #[must_use]
-    pub fn new(max: usize) -> Self {
-        Self(Arc::new(Count { open: AtomicUsize::new(0), max: AtomicUsize::new(max) }))
-    }
-
-    /// The limit.
-    #[must_use]
-    pub fn max(&self) -> usize {
-        self.0.max.load(Ordering::Relaxed)
-    }
-
-    /// Changes the limit (reload). Connections that are open stay.
-    pub fn set_max(&self, max: usize) {
-        self.0.max.store(max, Ordering::Relaxed);
-    }
-
-    /// How many are open now.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.0.open.load(Ordering::Relaxed)
-    }
-
-    /// A place for one connection, if there is one left.
-    #[must_use]
-    pub fn permit(&self) -> Option<Permit> {
-        let max = self.max();
-        let one_more = |open| if open < max { Some(open + 1) } else { None };
-        let taken = self.0.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        taken.ok().map(|_| Permit(Arc::clone(&self.0)))
-    }
-}
-
-/// One open connection's place under the [`ConnectionLimit`]; given back on drop.
-#[derive(Debug)]
-pub struct Permit(Arc<Count>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// What is set on every accepted (or opened) TCP socket, `TCP_NODELAY` apart, which always is.
@@ -282,7 +232,7 @@ impl TcpOptions {
     }
 }
 
-/// Connections closed over the limit since they were last told of.
+/// Connections closed over a limit since they were last told of.
 #[derive(Debug, Default)]
 struct Refused {
     count: u64,
@@ -290,13 +240,16 @@ struct Refused {
 }
 
 impl Refused {
-    fn count(&mut self, local: SocketAddr, max: usize, now: Instant) {
+    fn count(&mut self, full: Full, peer: SocketAddr, local: SocketAddr, now: Instant) {
         self.count = self.count.saturating_add(1);
         if self.logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_PERIOD) {
-            log::warn!(
-                "max_connections = {max} reached: closed {} new connection(s) on {local} since the last such line",
-                self.count
-            );
+            let reached = match full {
+                Full::All(max) => format!("server.max_connections = {max} reached"),
+                Full::Address(max) => {
+                    format!("server.max_connections_per_ip: {max} connections from {}", peer.ip())
+                }
+            };
+            log::warn!("{reached}: closed {} new one(s) on {local} since the last such line", self.count);
             *self = Self { count: 0, logged: Some(now) };
         }
     }
@@ -398,23 +351,9 @@ mod tests {
         "[::]:0".parse().unwrap()
     }
 
-    #[test]
-    fn permits_are_counted_and_given_back() {
-        let limit = ConnectionLimit::new(2);
-        let (a, b) = (limit.permit(), limit.permit());
-        assert!(a.is_some() && b.is_some() && limit.permit().is_none());
-        drop(a);
-        assert_eq!(limit.open(), 1);
-        assert!(limit.permit().is_some());
-        limit.set_max(0);
-        assert!(limit.permit().is_none());
-        drop(b);
-        assert_eq!(limit.open(), 0);
-    }
-
     #[tokio::test]
     async fn accepts_ipv4_on_the_wildcard_and_sets_options() {
-        let mut listener = Listener::bind(any(), ConnectionLimit::new(9), TcpOptions::default()).unwrap();
+        let mut listener = Listener::bind(any(), ConnectionLimit::new(9, 9), TcpOptions::default()).unwrap();
         let port = listener.local_addr().port();
         let client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let connection = listener.accept().await;
@@ -431,7 +370,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_over_the_limit_are_closed() {
-        let limit = ConnectionLimit::new(1);
+        let limit = ConnectionLimit::new(1, 1);
         let mut listener =
             Listener::bind("127.0.0.1:0".parse().unwrap(), limit.clone(), TcpOptions::default()).unwrap();
         let addr = listener.local_addr();
@@ -449,14 +388,14 @@ mod tests {
     #[tokio::test]
     async fn a_taken_port_is_told_clearly() {
         let options = TcpOptions::default();
-        let first = Listener::bind(any(), ConnectionLimit::new(1), options).unwrap();
-        let error = Listener::bind(first.local_addr(), ConnectionLimit::new(1), options).unwrap_err();
+        let first = Listener::bind(any(), ConnectionLimit::new(1, 1), options).unwrap();
+        let error = Listener::bind(first.local_addr(), ConnectionLimit::new(1, 1), options).unwrap_err();
         assert!(error.to_string().contains("the port is taken"), "{error}");
     }
 
     #[tokio::test]
     async fn a_listener_that_accepts_lives() {
-        let mut listener = Listener::bind(any(), ConnectionLimit::new(1), TcpOptions::default()).unwrap();
+        let mut listener = Listener::bind(any(), ConnectionLimit::new(1, 1), TcpOptions::default()).unwrap();
         let probe = listener.probe();
         assert_eq!((probe.ask(), probe.ask(), probe.ask()), (0, 1, 2), "nobody accepts yet");
         let accepting = tokio::spawn(async move { listener.accept().await });
@@ -475,10 +414,10 @@ mod tests {
     fn refused_connections_are_told_in_sum() {
         let (mut refused, start) = (Refused::default(), Instant::now());
         for second in 0..9 {
-            refused.count(any(), 1, start + Duration::from_secs(second));
+            refused.count(Full::All(1), any(), any(), start + Duration::from_secs(second));
         }
         assert_eq!(refused.count, 8, "the first was told at once");
-        refused.count(any(), 1, start + Duration::from_secs(10));
+        refused.count(Full::Address(1), any(), any(), start + Duration::from_secs(10));
         assert_eq!(refused.count, 0);
     }
 

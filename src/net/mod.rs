@@ -6,6 +6,7 @@
 
 #[cfg(feature = "http")]
 pub mod http;
+mod limit;
 mod listen;
 mod passed;
 #[cfg(feature = "tls")]
@@ -14,7 +15,8 @@ mod tls;
 use std::io;
 use std::net::SocketAddr;
 
-pub use listen::{Connection, ConnectionLimit, Listener, Permit, Probe, TcpOptions};
+pub use limit::{ConnectionLimit, Permit};
+pub use listen::{Connection, Listener, Probe, TcpOptions};
 pub use passed::{PassedSocket, passed_sockets};
 #[cfg(feature = "tls")]
 pub use tls::{Certificate, TlsAcceptor, TlsStream};

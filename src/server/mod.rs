@@ -230,7 +230,8 @@ impl<'a> Server<'a> {
     fn start(file: Option<&'a Path>, config: Config, sockets: Sockets) -> Result<Self, ServerError> {
         // First, so that no signal kills us while we start.
         let signals = Signals::new()?;
-        let limit = ConnectionLimit::new(connections(&config));
+        let (all, per_address) = connections(&config);
+        let limit = ConnectionLimit::new(all, per_address);
         let notify = Notify::new(|name| std::env::var(name).ok());
         let config = Shared::new(config);
         let mut services = Services::new(&config, limit.clone(), sockets);
@@ -305,7 +306,8 @@ impl<'a> Server<'a> {
             return Err(error);
         }
         ::log::set_max_level(config.log.level);
-        self.limit.set_max(connections(&config));
+        let (all, per_address) = connections(&config);
+        self.limit.set_max(all, per_address);
         self.config.replace(config.clone());
         self.services.reloaded(&config);
         for warning in warnings {
@@ -355,9 +357,14 @@ fn feed(watchdog: &mut Watchdog, services: &Services, notify: &Notify) {
     }
 }
 
-/// How many connections the configuration and the system allow.
-fn connections(config: &Config) -> usize {
-    limits::fit(config.server.max_connections) as usize
+/// How many connections the configuration and the system allow: all, and from one address.
+fn connections(config: &Config) -> (usize, usize) {
+    let all = limits::fit(config.server.max_connections) as usize;
+    let per_address = match config.server.max_connections_per_ip {
+        0 => all.div_ceil(2),
+        most => most as usize,
+    };
+    (all, per_address)
 }
 
 fn every(period: Duration) -> Interval {

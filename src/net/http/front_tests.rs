@@ -96,7 +96,7 @@ impl Server {
         let fake = Fake::default();
         let begun = Arc::clone(&fake.begun);
         let front = Front::new(options, vec![Box::new(fake), Box::new(Home::new(1935))]);
-        let limit = ConnectionLimit::new(9);
+        let limit = ConnectionLimit::new(9, 9);
         let listener =
             Listener::bind("127.0.0.1:0".parse().unwrap(), limit.clone(), TcpOptions::default()).unwrap();
         let addr = listener.local_addr();
