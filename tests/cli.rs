@@ -639,3 +639,50 @@ fn descriptors_that_are_no_sockets_are_ignored() {
     server.signal(Signal::TERM);
     assert_eq!(server.ended().code(), Some(0));
 }
+
+/// How often the threads of a process have given up the processor because they had nothing to do.
+fn waits(pid: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of_one = |thread: fs::DirEntry| -> u64 {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap();
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        count.trim().parse().unwrap()
+    };
+    threads.map(|thread| of_one(thread.unwrap())).sum()
+}
+
+/// Hundredths of a second of processor time that a process has used.
+fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // After the name, which may hold anything: proc(5) counts utime and stime as 14 and 15, the state as 3.
+    let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn a_server_with_nothing_to_do_does_nothing() {
+    let dir = Dir::new();
+    let (path, _end) = watchdog(&dir);
+    let keys = "[vhost.default.http_live]\nwait = \"forever\"\n[vhost.default.play]\nwait = \"forever\"\n";
+    dir.write(&format!("{PORTS}{keys}[server]\nworkers = 2\nwatchdog = \"{}\"\n", path.display()));
+    let server = Server::start(&dir.config());
+    // A connection that says nothing, one that is kept alive, and a player who waits for a stream.
+    let mut held: Vec<TcpStream> = ["RTMP", "HTTP", "HTTP"]
+        .iter()
+        .map(|name| TcpStream::connect(server.address(name)).unwrap())
+        .collect();
+    for (socket, target) in held[1..].iter_mut().zip(["/", "/live/demo.flv"]) {
+        socket.write_all(format!("GET {target} HTTP/1.1\r\nHost: box\r\n\r\n").as_bytes()).unwrap();
+    }
+    held[1].read_exact(&mut [0; 12]).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let pid = server.child.id();
+    let (waited, used) = (waits(pid), ticks(pid));
+    std::thread::sleep(Duration::from_secs(5));
+    let (waited, used) = (waits(pid) - waited, ticks(pid) - used);
+    // Ticks of the main loop and of one delivery thread each second, questions of the watchdog each other second to two
+    // listeners and to each delivery thread.
+    let workers = std::thread::available_parallelism().unwrap().get() as u64;
+    assert!(waited <= 60 + 5 * workers, "its threads were woken {waited} times in 5 s");
+    assert!(used <= 5, "it used {used}0 ms of processor time in 5 s");
+}
