@@ -9,17 +9,13 @@ PROVIDES = " \
     binutils-cross-mipsel \
     binutils-cross-riscv64 \
     binutils-cross-x86_64 \
-    cargo-native \
     dpkg-native \
     dwarfsrcfiles-native \
     file-native \
     patch-replacement-native \
     pseudo-native \
-    gcc-cross-x86_64 \
-    python3-native \
     quilt-native \
     rpm-native \
-    rust-native \
     shadow-native \
     systemd-systemctl-native \
     update-rc.d-native \

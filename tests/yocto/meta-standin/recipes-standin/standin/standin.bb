@@ -5,12 +5,9 @@ INHIBIT_DEFAULT_DEPS = "1"
 PROVIDES = " \
     base-files \
     base-passwd \
-    libstd-rs \
     shadow \
     shadow-sysroot \
     virtual/${TARGET_PREFIX}binutils \
-    virtual/compilerlibs \
-    virtual/libc \
 "
 PACKAGES = "base-files base-passwd shadow"
 ALLOW_EMPTY:base-files = "1"
