@@ -1,5 +1,5 @@
-"""A machine of its own for a test: a root folder whose init runs in namespaces, by systemd-nspawn. Nothing of it is seen
-from outside, and its network is a loopback device."""
+"""A machine of its own for a test: a root folder whose init runs in namespaces, by systemd-nspawn. Nothing of it is
+seen from outside, and its network is a loopback device."""
 
 import contextlib
 import errno
@@ -14,6 +14,18 @@ from pathlib import Path
 
 CGROUPS = [Path("/sys/fs/cgroup"), *(Path("/sys/fs/cgroup", part) for part in ("systemd", "unified"))]
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Root:
+    """An empty folder for a machine, in memory: the disk has nothing of what a package manager would sync to it."""
+
+    def __init__(self):
+        self.name = tempfile.mkdtemp()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=1g", "rillbox-test", self.name], check=True)
+
+    def cleanup(self):
+        subprocess.run(["umount", self.name], check=True)
+        os.rmdir(self.name)
 
 
 class Machine:
@@ -37,22 +49,27 @@ class Machine:
         with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             path = f"{folder}/notify"
             notify.bind(path)
-            notify.settimeout(60)
+            notify.settimeout(1)
+            deadline = time.monotonic() + 60
             self.console = tempfile.TemporaryFile()
             self._nspawn = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=self.console, stderr=subprocess.STDOUT,
-                env={**os.environ, "NOTIFY_SOCKET": path}, preexec_fn=self._own_cgroup,
+                env={**os.environ, "NOTIFY_SOCKET": path, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+                preexec_fn=self._own_cgroup,
             )  # fmt: skip
             self._leader = None
             ready = False
-            try:
-                while not (ready and self._leader):
+            while not (ready and self._leader):
+                try:
                     said = dict(line.split("=", 1) for line in notify.recv(4096).decode().splitlines())
-                    self._leader = said.get("X_NSPAWN_LEADER_PID", self._leader)
-                    ready = ready or "READY" in said
-            except TimeoutError:
-                self.__exit__()
-                raise AssertionError(f"the machine does not come up: {self.console_text()}") from None
+                except TimeoutError:
+                    if self._nspawn.poll() is None and time.monotonic() < deadline:
+                        continue
+                    text = self.console_text()
+                    self.__exit__()
+                    raise AssertionError(f"the machine does not come up: {text}") from None
+                self._leader = said.get("X_NSPAWN_LEADER_PID", self._leader)
+                ready = ready or "READY" in said
         return self
 
     def _own_cgroup(self):
@@ -64,7 +81,9 @@ class Machine:
 
     def __exit__(self, *_):
         # Its init, and with it all that runs there. Then nspawn tidies up.
-        if self._leader:
+        if self._nspawn.poll() is not None:
+            pass
+        elif self._leader:
             os.kill(int(self._leader), signal.SIGKILL)
         else:
             self._nspawn.terminate()
@@ -125,7 +144,8 @@ class Machine:
         """Publishes by RTMP and plays by HTTP-FLV, with FFmpeg: whether a second of video came through."""
         publisher = self.with_network(
             "ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc=size=320x180:rate=25",
-            "-t", "30", "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-f", "flv", "rtmp://127.0.0.1/live/test",
+            "-t", "30", "-c:v", "libx264", "-preset", "ultrafast", "-g", "25",
+            "-f", "flv", "rtmp://127.0.0.1/live/test",
         )  # fmt: skip
         url = "http://127.0.0.1:8080/live/test.flv"
         try:

@@ -3,11 +3,10 @@
 import os
 import shutil
 import subprocess
-import tempfile
 import unittest
 from pathlib import Path
 
-from machine import Machine
+from machine import Machine, Root
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "/etc/init.d/S80rillbox"
@@ -18,26 +17,31 @@ INITTAB = f"""\
 """
 
 
+def busybox():
+    """A folder with BusyBox, the server and its configuration, and what removes it."""
+    folder = Root()
+    root = Path(folder.name)
+    for name in "bin dev etc/default etc/init.d etc/rillbox proc run sys tmp usr/bin var/log".split():
+        (root / name).mkdir(parents=True)
+    # Debian's is static.
+    shutil.copy("/bin/busybox", root / "bin")
+    subprocess.run(["chroot", root, "/bin/busybox", "--install", "-s", "/bin"], check=True)
+    os.symlink("bin", root / "sbin")
+    (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nrillbox:x:200:200::/:/bin/false\n")
+    (root / "etc/group").write_text("root:x:0:\nrillbox:x:200:\n")
+    (root / "etc/os-release").write_text("ID=busybox\n")
+    shutil.copy(os.environ["RILLBOX_BINARY"], root / "usr/bin/rillbox")
+    shutil.copy(ROOT / "conf/rillbox.toml", root / "etc/rillbox")
+    return folder
+
+
 class BusyBox(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
+        folder = busybox()
         self.addCleanup(folder.cleanup)
-        root = Path(folder.name)
-        root.chmod(0o755)
-        for name in ("bin", "dev", "etc/default", "etc/init.d", "etc/rillbox", "proc", "run", "sys", "tmp", "usr/bin", "var/log"):
-            (root / name).mkdir(parents=True)
-        # Debian's is static.
-        shutil.copy("/bin/busybox", root / "bin")
-        subprocess.run(["chroot", root, "/bin/busybox", "--install", "-s", "/bin"], check=True)
-        os.symlink("bin", root / "sbin")
-        (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nrillbox:x:200:200::/:/bin/false\n")
-        (root / "etc/group").write_text("root:x:0:\nrillbox:x:200:\n")
-        (root / "etc/os-release").write_text("ID=busybox\n")
-        (root / "etc/inittab").write_text(INITTAB)
-        shutil.copy(os.environ["RILLBOX_BINARY"], root / "usr/bin/rillbox")
-        shutil.copy(ROOT / "conf/rillbox.toml", root / "etc/rillbox")
-        shutil.copy(ROOT / "conf/init/busybox", root / SCRIPT.lstrip("/"))
-        self.machine = Machine(root, systemd=False)
+        self.machine = Machine(folder.name, systemd=False)
+        self.machine.write("/etc/inittab", INITTAB)
+        self.machine.copy(ROOT / "conf/init/busybox", SCRIPT)
 
     def boot(self):
         self.enterContext(self.machine)
