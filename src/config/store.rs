@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-/// What anyone may do with a file that was not there before: read it, and its owner write it.
+/// What a file may be used for that was not there before, as far as the umask lets it: all read it, its owner writes it.
 const NEW_MODE: u32 = 0o644;
 
 /// Why a configuration is not, or not surely, on the disk.
@@ -75,19 +75,23 @@ fn replace(file: &Path, text: &str, step: &mut &'static str) -> io::Result<()> {
 fn fill(path: &Path, text: &str, old: Option<&Metadata>, step: &mut &'static str) -> io::Result<()> {
     *step = "cannot make a file beside it";
     // Nobody else reads it before it has the mode of the old one, which may hold passwords.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mode = if old.is_some() { 0o600 } else { NEW_MODE };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     *step = "cannot fill a file beside it";
     file.write_all(text.as_bytes())?;
     if let Some(old) = old {
-        *step = "cannot give a file beside it the same owner (try it as root, or as the owner)";
+        // File systems without owners and modes (FAT) refuse to set what they give to all.
         let new = file.metadata()?;
+        *step = "cannot give a file beside it the same owner (try it as root, or as the owner)";
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
             fchown(&file, Some(old.uid()), Some(old.gid()))?;
         }
+        *step = "cannot give a file beside it the same mode";
+        let mode = |metadata: &Metadata| metadata.mode() & 0o777;
+        if mode(&new) != mode(old) {
+            file.set_permissions(Permissions::from_mode(mode(old)))?;
+        }
     }
-    *step = "cannot give a file beside it the same mode";
-    let mode = old.map_or(NEW_MODE, Metadata::mode);
-    file.set_permissions(Permissions::from_mode(mode & 0o777))?;
     *step = "cannot bring a file beside it to the disk";
     file.sync_all()
 }
@@ -153,7 +157,7 @@ mod tests {
         let file = folder.file("r.toml");
         store(&file, "one").unwrap();
         let made = fs::metadata(&file).unwrap();
-        assert_eq!(made.mode() & 0o7777, NEW_MODE);
+        assert_eq!(made.mode() & 0o700, 0o600);
         fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
         // Only root may give files away.
         let owner = if made.uid() == 0 { (1234, 4321) } else { (made.uid(), made.gid()) };
