@@ -41,6 +41,12 @@ define RILLBOX_INSTALL_CONFIG
 endef
 RILLBOX_POST_INSTALL_TARGET_HOOKS += RILLBOX_INSTALL_CONFIG
 
+# It may have keys and passwords in it.
+define RILLBOX_PERMISSIONS
+	/etc/rillbox d 0750 root rillbox - - - - -
+	/etc/rillbox/rillbox.toml f 0640 root rillbox - - - - -
+endef
+
 define RILLBOX_INSTALL_INIT_SYSV
 	$(INSTALL) -D -m 0755 $(@D)/conf/init/busybox \
 		$(TARGET_DIR)/etc/init.d/S80rillbox
