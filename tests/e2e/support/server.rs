@@ -8,6 +8,16 @@ use std::sync::{Arc, Mutex};
 
 use super::{wait_for, wait_until};
 
+/// What is tested: the program that Cargo built, or another one, with what runs it, such as
+/// `qemu-mips-static dist/mips/full/rillbox`.
+fn program() -> Command {
+    let other = std::env::var("RILLBOX_TEST_SERVER").unwrap_or_default();
+    let mut words = other.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or(env!("CARGO_BIN_EXE_rillbox")));
+    command.args(words);
+    command
+}
+
 /// A running server with ports of its own. It dies with the test, which shows its log if it failed.
 pub struct Server {
     child: Child,
@@ -22,7 +32,7 @@ impl Server {
 
     /// Starts it with some keys set, named as the environment does without `RILLBOX_`.
     pub fn with(keys: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rillbox"));
+        let mut command = program();
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("RILLBOX_") {
                 command.env_remove(name);
