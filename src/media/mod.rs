@@ -35,7 +35,7 @@ pub mod mp3;
 pub mod nal;
 pub mod opus;
 #[cfg(test)]
-mod test;
+pub(crate) mod test;
 mod track;
 pub mod vp9;
 

@@ -6,6 +6,9 @@
 
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(test)]
+#[cfg(all(feature = "http", feature = "rtmp", feature = "tls"))]
+mod known_answers;
 mod limit;
 mod listen;
 mod passed;
