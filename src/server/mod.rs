@@ -26,6 +26,8 @@
 //! | the device can't be opened | told as an error, tried again each 30 s; the server serves |
 
 mod apply;
+#[cfg(all(target_env = "musl", target_pointer_width = "32"))]
+mod clock;
 mod limits;
 mod log;
 mod memory;

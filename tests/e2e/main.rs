@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod browser;
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod join;

@@ -32,6 +32,11 @@ impl Server {
 
     /// Starts it with some keys set, named as the environment does without `RILLBOX_`.
     pub fn with(keys: &[(&str, &str)]) -> Self {
+        Self::within(&[], keys)
+    }
+
+    /// The same with other variables of the environment set, too.
+    pub fn within(environment: &[(&str, &str)], keys: &[(&str, &str)]) -> Self {
         let mut command = program();
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("RILLBOX_") {
@@ -49,6 +54,7 @@ impl Server {
         for (key, value) in defaults.iter().chain(keys) {
             command.env(format!("RILLBOX_{key}"), value);
         }
+        command.envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
