@@ -36,3 +36,67 @@ fn rtmps_and_https() {
     let curl = ["-sS", "--cacert", cert.to_str().unwrap(), "-o", "/dev/null", "-w", "%{http_code}", &https];
     assert_eq!(Program::start("curl", curl).end().said, "404");
 }
+
+/// Kinds of keys that a certificate may have, and what curl is told to demand: each suite and group that we offer.
+const HANDSHAKES: &[(&str, &[&str])] = &[
+    (
+        "ec -pkeyopt ec_paramgen_curve:P-256",
+        &[
+            "--tlsv1.3 --tls13-ciphers TLS_AES_128_GCM_SHA256",
+            "--tlsv1.3 --tls13-ciphers TLS_AES_256_GCM_SHA384",
+            "--tlsv1.3 --tls13-ciphers TLS_CHACHA20_POLY1305_SHA256",
+            "--tlsv1.3 --curves X25519",
+            "--tlsv1.3 --curves P-256",
+            "--tlsv1.3 --curves P-384",
+            "--tls-max 1.2 --ciphers ECDHE-ECDSA-AES128-GCM-SHA256",
+            "--tls-max 1.2 --ciphers ECDHE-ECDSA-AES256-GCM-SHA384",
+            "--tls-max 1.2 --ciphers ECDHE-ECDSA-CHACHA20-POLY1305",
+        ],
+    ),
+    ("ec -pkeyopt ec_paramgen_curve:P-384", &["--tlsv1.3", "--tls-max 1.2"]),
+    ("ed25519", &["--tlsv1.3"]),
+    (
+        "rsa:2048",
+        &[
+            "--tlsv1.3",
+            "--tls-max 1.2 --ciphers ECDHE-RSA-AES128-GCM-SHA256",
+            "--tls-max 1.2 --ciphers ECDHE-RSA-AES256-GCM-SHA384",
+            "--tls-max 1.2 --ciphers ECDHE-RSA-CHACHA20-POLY1305",
+        ],
+    ),
+];
+
+/// What one end computes wrongly the other refuses, unless both are of one library: this is how each cipher is tested
+/// on CPUs of which we have only an emulator.
+#[test]
+fn openssl_takes_a_file_by_every_cipher() {
+    let dir = Dir::new();
+    let root = dir.path("root");
+    std::fs::create_dir(&root).unwrap();
+    let file: Vec<u8> = (0..50_000_u32).flat_map(|n| n.wrapping_mul(0x9E37_79B9).to_be_bytes()).collect();
+    std::fs::write(root.join("file"), &file).unwrap();
+    let (cert, key, got) = (dir.path("cert.pem"), dir.path("key.pem"), dir.path("got"));
+    for (kind, demands) in HANDSHAKES {
+        let names = "-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1";
+        let request = format!(
+            "req -x509 -nodes -newkey {kind} {names} -keyout {} -out {}",
+            key.display(),
+            cert.display()
+        );
+        Program::start("openssl", request.split(' ')).end().good();
+        let server = Server::with(&[
+            ("TLS_CERT", cert.to_str().unwrap()),
+            ("TLS_KEY", key.to_str().unwrap()),
+            ("HTTP_TLS_LISTEN", "127.0.0.1:0"),
+            ("HTTP_ROOT", root.to_str().unwrap()),
+        ]);
+        let url = format!("https://{}/file", server.address("HTTPS"));
+        for demand in *demands {
+            println!("{kind}: {demand}");
+            let curl = format!("-sSf --cacert {} {demand} -o {} {url}", cert.display(), got.display());
+            Program::start("curl", curl.split(' ')).end().clean();
+            assert!(std::fs::read(&got).unwrap() == file, "the file is another one");
+            std::fs::remove_file(&got).unwrap();
+        }
+    }
+}
