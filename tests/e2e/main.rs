@@ -7,6 +7,8 @@ mod clock;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod idle;
+#[cfg(test)]
 mod join;
 #[cfg(test)]
 mod other_clients;
