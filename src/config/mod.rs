@@ -25,7 +25,7 @@ use self::keys::{Entry, Node, section};
 pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, load, parse, read, read_input};
 pub use self::reference::reference;
 pub use self::store::{StoreError, store};
-pub use self::value::{Duplicate, LogTarget, MergeWindow, Size, Wait};
+pub use self::value::{Duplicate, LogTarget, MergeWindow, Ratio, Size, Wait};
 pub use self::vhost::Vhosts;
 
 const fn secs(n: u64) -> Duration {

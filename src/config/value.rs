@@ -66,13 +66,62 @@ pub enum Wait {
     Forever,
 }
 
-/// What to do with a second publisher of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Duplicate {
-    /// The first keeps the stream.
-    Refuse,
-    /// The second gets it.
-    Takeover,
+/// Declares a value that is one of some words.
+macro_rules! choice {
+    ($(#[doc = $about:literal])+ pub enum $Name:ident($expected:literal) {
+        $( $(#[doc = $doc:literal])+ $Variant:ident = $word:literal, )+
+    }) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $Name {
+            $( $(#[doc = $doc])+ $Variant, )+
+        }
+
+        impl Value for $Name {
+            const EXPECTED: &'static str = $expected;
+
+            fn parse(item: &Item) -> Option<Self> {
+                match item.word()? {
+                    $( $word => Some(Self::$Variant), )+
+                    _ => None,
+                }
+            }
+
+            fn text(&self) -> String {
+                match self {
+                    $( Self::$Variant => concat!("\"", $word, "\"").to_owned(), )+
+                }
+            }
+        }
+    };
+}
+
+choice! {
+    /// What to do with a second publisher of a stream.
+    pub enum Duplicate("\"refuse\" or \"takeover\"") {
+        /// The first keeps the stream.
+        Refuse = "refuse",
+        /// The second gets it.
+        Takeover = "takeover",
+    }
+}
+
+/// A factor such as 2.1, in thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ratio(u32);
+
+impl Ratio {
+    /// `thousandths` of one.
+    #[must_use]
+    pub const fn thousandths(thousandths: u32) -> Self {
+        Self(thousandths)
+    }
+
+    /// So many times `time`.
+    #[must_use]
+    pub fn of(self, time: Duration) -> Duration {
+        time.saturating_mul(self.0) / 1000
+    }
 }
 
 /// Where log lines go.
@@ -119,6 +168,64 @@ impl Value for u32 {
 
     fn text(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Value for String {
+    const EXPECTED: &'static str = "a text in quotes";
+
+    fn parse(item: &Item) -> Option<Self> {
+        item.word().map(str::to_owned)
+    }
+
+    fn text(&self) -> String {
+        quote(self)
+    }
+}
+
+impl Value for Vec<String> {
+    const EXPECTED: &'static str = "texts such as [\"live/*\", \"cam/front\"] ([] for none)";
+
+    fn parse(item: &Item) -> Option<Self> {
+        match &item.kind {
+            Kind::List(items) => items.iter().map(|item| item.word().map(str::to_owned)).collect(),
+            Kind::Env(text) => {
+                Some(text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect())
+            }
+            _ => Some(vec![item.word()?.to_owned()]),
+        }
+    }
+
+    fn text(&self) -> String {
+        let all: Vec<String> = self.iter().map(|text| quote(text)).collect();
+        format!("[{}]", all.join(", "))
+    }
+}
+
+impl Value for Ratio {
+    const EXPECTED: &'static str = "a factor such as 2.1";
+
+    fn parse(item: &Item) -> Option<Self> {
+        if let Kind::Int(n) = item.kind {
+            return u32::try_from(n).ok()?.checked_mul(1000).map(Self);
+        }
+        let text = match &item.kind {
+            Kind::Other(text) | Kind::Env(text) => text.trim(),
+            _ => return None,
+        };
+        let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |text: &str| text.bytes().all(|c| c.is_ascii_digit());
+        if whole.is_empty() || rest.len() > 3 || !digits(whole) || !digits(rest) {
+            return None;
+        }
+        let rest = format!("{rest:0<3}").parse::<u32>().ok()?;
+        whole.parse::<u32>().ok()?.checked_mul(1000)?.checked_add(rest).map(Self)
+    }
+
+    fn text(&self) -> String {
+        let text = format!("{}.{:03}", self.0 / 1000, self.0 % 1000);
+        let short = text.trim_end_matches('0');
+        if short.ends_with('.') { format!("{short}0") } else { short.to_owned() }
     }
 }
 
@@ -288,25 +395,6 @@ impl Value for Wait {
     }
 }
 
-impl Value for Duplicate {
-    const EXPECTED: &'static str = "\"refuse\" or \"takeover\"";
-
-    fn parse(item: &Item) -> Option<Self> {
-        match item.word()? {
-            "refuse" => Some(Self::Refuse),
-            "takeover" => Some(Self::Takeover),
-            _ => None,
-        }
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Refuse => "\"refuse\"".to_owned(),
-            Self::Takeover => "\"takeover\"".to_owned(),
-        }
-    }
-}
-
 impl Value for log::LevelFilter {
     const EXPECTED: &'static str = "\"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
 
@@ -352,4 +440,26 @@ pub(super) fn quote(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::item::Place;
+
+    #[test]
+    fn ratios() {
+        let parse = |kind| Ratio::parse(&Item { place: Place::Unknown, kind });
+        for (text, thousandths, back) in
+            [("2.1", 2100, "2.1"), ("1", 1000, "1.0"), ("0.125", 125, "0.125"), ("10.0", 10_000, "10.0")]
+        {
+            assert_eq!(parse(Kind::Other(text.into())), Some(Ratio(thousandths)), "{text}");
+            assert_eq!(Ratio(thousandths).text(), back);
+        }
+        assert_eq!(parse(Kind::Int(3)), Some(Ratio(3000)));
+        for bad in ["", ".5", "-1.0", "1e3", "1.2345", "99999999", "nan"] {
+            assert_eq!(parse(Kind::Other(bad.into())), None, "{bad}");
+        }
+        assert_eq!(Ratio(2100).of(Duration::from_secs(10)), Duration::from_secs(21));
+    }
 }

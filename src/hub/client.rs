@@ -33,6 +33,8 @@ impl Client {
 pub enum ClientKind {
     /// HTTP reader of `.aac`.
     AacPlay,
+    /// Viewer of DASH segments.
+    DashPlay,
     /// RTMP publisher that publishes without FMLE's preliminaries.
     FlashPublish,
     /// HTTP or WebSocket reader of `.flv`.
@@ -41,6 +43,8 @@ pub enum ClientKind {
     FmlePublish,
     /// RTMP publisher as Haivision encoders do.
     HaivisionPublish,
+    /// Viewer of HLS segments.
+    HlsPlay,
     /// HTTP reader of `.mp3`.
     Mp3Play,
     /// RTMP player.
@@ -51,12 +55,14 @@ pub enum ClientKind {
 
 impl ClientKind {
     /// All kinds, for tables by kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::AacPlay,
+        Self::DashPlay,
         Self::FlashPublish,
         Self::FlvPlay,
         Self::FmlePublish,
         Self::HaivisionPublish,
+        Self::HlsPlay,
         Self::Mp3Play,
         Self::RtmpPlay,
         Self::TsPlay,
@@ -67,10 +73,12 @@ impl ClientKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AacPlay => "aac-play",
+            Self::DashPlay => "dash-play",
             Self::FlashPublish => "flash-publish",
             Self::FlvPlay => "flv-play",
             Self::FmlePublish => "fmle-publish",
             Self::HaivisionPublish => "haivision-publish",
+            Self::HlsPlay => "hls-play",
             Self::Mp3Play => "mp3-play",
             Self::RtmpPlay => "rtmp-play",
             Self::TsPlay => "ts-play",

@@ -13,13 +13,17 @@
 //!   newest key frame and is counted, so a stalled reader costs its socket and at most one frame.
 //! - **Delivery workers** (`delivery`) write feeds to plain sockets, one `mio` loop a core. Other readers (TLS)
 //!   pull with [`Subscription::next`].
+//! - Whoever builds something else of a stream (segments, recordings) reads its **frames** ([`Hub::frames`]), and learns
+//!   from [`Hub::events`] when there is something to build. A viewer of what they built is an [`Attendance`].
 //!
 //! Locks: a stream's, then a feed's, then a worker's inbox; never the other way, none held across I/O.
 
 mod client;
 mod delivery;
 mod entry;
+mod events;
 mod feed;
+mod frames;
 mod name;
 mod ring;
 mod stats;
@@ -35,15 +39,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
+use tokio::sync::broadcast;
+
 pub use self::client::{Client, ClientKind};
 use self::delivery::Delivery;
 pub use self::delivery::{Control, Flow};
 pub use self::entry::Parts;
+pub use self::events::{Event, RecordingMade, SegmentMade};
 pub use self::feed::{FeedKey, Join, Package, StreamInfo};
+pub use self::frames::{Frames, Item};
 pub use self::name::{DEFAULT_VHOST, NameError, StreamName};
 pub use self::stats::StreamStats;
 use self::stream::{EndSignal, Stream};
-pub use self::subscription::{SubscribeOptions, Subscription};
+pub use self::subscription::{Attendance, SubscribeOptions, Subscription};
 use crate::config::{self, Wait};
 use crate::id::SessionId;
 use crate::media::{Frame, Meta, Track};
@@ -113,6 +121,7 @@ struct Inner {
     memory: portable_atomic::AtomicUsize,
     share: Arc<portable_atomic::AtomicUsize>,
     numbers: portable_atomic::AtomicU64,
+    events: broadcast::Sender<Event>,
     stopping: AtomicBool,
 }
 
@@ -128,6 +137,7 @@ impl Hub {
             memory: portable_atomic::AtomicUsize::new(usize::MAX),
             share: Arc::new(portable_atomic::AtomicUsize::new(usize::MAX)),
             numbers: portable_atomic::AtomicU64::new(1),
+            events: broadcast::Sender::new(events::BACKLOG),
             stopping: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -144,14 +154,15 @@ impl Hub {
     /// Starts publishing `name`.
     pub fn publish(&self, name: &StreamName, client: Client, now: Instant) -> Result<Publisher, HubError> {
         let (stream, config) = self.stream(name, now, Create::Publisher)?;
-        let (id, kind) = (client.id, client.kind);
+        let who = client.clone();
         let begun = stream.begin(client, config, now);
         stream.counters.readers.fetch_sub(1, portable_atomic::Ordering::AcqRel);
         let (signal, replaced) = begun?;
         if let Some(old) = replaced {
-            log::info!(session:% = id; "took {name} over from session {} of {}", old.id, old.peer);
+            log::info!(session:% = who.id; "took {name} over from session {} of {}", old.id, old.peer);
         }
-        Ok(Publisher { stream, signal, kind })
+        self.tell(Event::Published { name: name.clone(), client: who.clone() });
+        Ok(Publisher { stream, signal, client: who, hub: self.clone() })
     }
 
     /// Starts reading `name` in the form that `options.key` names and `package` makes.
@@ -178,6 +189,56 @@ impl Hub {
         Ok(Subscription::new(feed, reader, until, self.clone()))
     }
 
+    /// Reads the frames of a stream that is live, from its newest key frame on. At most `bytes` of them wait for a reader
+    /// that is slow. It is not counted as a reader, and does not keep the stream.
+    pub fn frames(&self, name: &StreamName, bytes: usize) -> Result<Frames, HubError> {
+        let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
+        let stream = streams.get(name).filter(|stream| stream.is_live());
+        stream.map(|stream| stream.frames(bytes)).ok_or_else(|| HubError::NotLive(name.clone()))
+    }
+
+    /// Counts a viewer of what was built of a live stream, until it is dropped.
+    pub fn attend(&self, name: &StreamName, client: Client, now: Instant) -> Result<Attendance, HubError> {
+        let (stream, _) = self.stream(name, now, Create::No)?;
+        let reader = subscription::Reader::new(stream.clone(), client, now);
+        if stream.is_live() { Ok(Attendance::new(reader)) } else { Err(HubError::NotLive(name.clone())) }
+    }
+
+    /// What happens to streams from now on. Who is too slow to take it learns how much was lost, and can ask
+    /// [`live`](Self::live) where things stand.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.inner.events.subscribe()
+    }
+
+    /// Tells whoever listens.
+    pub fn tell(&self, event: Event) {
+        // Nobody needs to listen.
+        let _ = self.inner.events.send(event);
+    }
+
+    /// The streams that are live.
+    #[must_use]
+    pub fn live(&self) -> Vec<StreamName> {
+        let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
+        streams.values().filter(|stream| stream.is_live()).map(|stream| stream.name.clone()).collect()
+    }
+
+    /// Who publishes `name`.
+    #[must_use]
+    pub fn publisher(&self, name: &StreamName) -> Option<Client> {
+        let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
+        streams.get(name).and_then(|stream| stream.publisher())
+    }
+
+    /// Ends the publisher of `name`, if there is one.
+    pub fn kick(&self, name: &StreamName) {
+        let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = streams.get(name) {
+            stream.kick();
+        }
+    }
+
     /// Whether someone publishes `name`, or did within the grace period.
     #[must_use]
     pub fn is_live(&self, name: &StreamName) -> bool {
@@ -199,7 +260,19 @@ impl Hub {
     pub fn tick(&self, now: Instant) {
         let mut streams = self.inner.streams.write().unwrap_or_else(PoisonError::into_inner);
         self.share(&streams);
-        streams.retain(|_, stream| !stream.tick(now));
+        let mut ended = Vec::new();
+        streams.retain(|name, stream| {
+            let was_live = stream.is_live();
+            let useless = stream.tick(now);
+            if was_live && !stream.is_live() {
+                ended.push(name.clone());
+            }
+            !useless
+        });
+        drop(streams);
+        for name in ended {
+            self.tell(Event::Ended { name });
+        }
     }
 
     /// The rings of all streams together may take `bytes`: each published stream gets its share, as far as its own
@@ -228,7 +301,11 @@ impl Hub {
         self.inner.stopping.store(true, Ordering::SeqCst);
         let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
         for stream in streams.values() {
+            let was_live = stream.is_live();
             stream.stop(Ended::Stopping);
+            if was_live {
+                self.tell(Event::Ended { name: stream.name.clone() });
+            }
         }
     }
 
@@ -310,7 +387,8 @@ enum Create {
 pub struct Publisher {
     stream: Arc<Stream>,
     signal: Arc<EndSignal>,
-    kind: ClientKind,
+    client: Client,
+    hub: Hub,
 }
 
 impl Publisher {
@@ -346,6 +424,8 @@ impl Publisher {
 impl Drop for Publisher {
     // However a session ends, its stream is free at once: hence no caller's clock here.
     fn drop(&mut self) {
-        self.stream.leave(&self.signal, self.kind, Instant::now());
+        self.stream.leave(&self.signal, self.client.kind, Instant::now());
+        let (name, client) = (self.stream.name.clone(), self.client.clone());
+        self.hub.tell(Event::Unpublished { name, client });
     }
 }

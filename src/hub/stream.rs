@@ -7,6 +7,7 @@ use portable_atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 use super::feed::{Announce, Feed, FeedKey, Package};
+use super::frames::{Frames, Queue};
 use super::ring::{Item, Limits, Ring};
 use super::stats::{Counters, Rate, StreamStats};
 use super::timeline::Timeline;
@@ -112,6 +113,8 @@ struct Inner {
     timeline: Timeline,
     ring: Ring<RingFrame>,
     feeds: Vec<Weak<Feed>>,
+    /// Readers of frames.
+    queues: Vec<Weak<Queue>>,
     had_video: bool,
     video_frames: u64,
     audio_frames: u64,
@@ -150,6 +153,7 @@ impl Stream {
             timeline: Timeline::default(),
             ring: Ring::new(),
             feeds: Vec::new(),
+            queues: Vec::new(),
             had_video: false,
             video_frames: 0,
             audio_frames: 0,
@@ -210,6 +214,7 @@ impl Stream {
         if inner.live.as_ref().is_some_and(|live| Arc::ptr_eq(&live.signal, signal)) {
             inner.live = None;
             inner.offline_since = Some(now);
+            inner.queues().for_each(|queue| queue.left());
         }
     }
 
@@ -298,6 +303,9 @@ impl Stream {
         for feed in inner.feeds() {
             feed.frame(track, &frame, keyless);
         }
+        for queue in inner.queues() {
+            queue.frame(&frame, join || keyless);
+        }
         let limits = self.limits(&inner.config);
         inner.ring.push(RingFrame { frame, at_ms, join: join || keyless, keyless }, &limits);
 
@@ -306,8 +314,43 @@ impl Stream {
             for feed in inner.feeds() {
                 feed.open(true);
             }
+            inner.queues().for_each(|queue| queue.open(true));
         }
         Ok(())
+    }
+
+    /// A reader of its frames, which starts with what a new player would.
+    pub(super) fn frames(&self, bytes: usize) -> Frames {
+        let mut inner = self.lock();
+        let queue = Queue::new(bytes);
+        if !inner.told.is_empty() {
+            let join = inner.ring.join();
+            let start = join.and_then(|n| inner.ring.item(n)).map_or(0, |f| f.at_ms);
+            queue.tracks(&inner.told, &inner.meta, inner.epochs, start, false);
+            for item in join.into_iter().flat_map(|join| inner.ring.since(join)) {
+                if inner.told.iter().any(|t| t.id == item.frame.track) {
+                    queue.frame(&item.frame, item.join);
+                }
+            }
+        }
+        if inner.settled {
+            queue.open(true);
+        }
+        inner.queues.retain(|q| q.strong_count() > 0);
+        inner.queues.push(Arc::downgrade(&queue));
+        queue.reader()
+    }
+
+    /// Who publishes it.
+    pub(super) fn publisher(&self) -> Option<Client> {
+        self.lock().live.as_ref().map(|live| live.client.clone())
+    }
+
+    /// Ends its publisher.
+    pub(super) fn kick(&self) {
+        if let Some(live) = &self.lock().live {
+            live.signal.end(Ended::Kicked);
+        }
     }
 
     /// The feed of `key`, made when there is none.
@@ -346,6 +389,7 @@ impl Stream {
         inner.rate_in.sample(self.counters.bytes_in.load(Ordering::Relaxed), now);
         inner.rate_out.sample(self.counters.bytes_out.load(Ordering::Relaxed), now);
         inner.feeds.retain(|f| f.strong_count() > 0);
+        inner.queues.retain(|q| q.strong_count() > 0);
         let limits = self.limits(&inner.config);
         inner.feeds().for_each(|feed| feed.limit(limits));
         let offline = match (&inner.live, inner.offline_since) {
@@ -435,9 +479,20 @@ impl Stream {
     }
 }
 
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // A stream that is pushed out for another one has not been ended.
+        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).end();
+    }
+}
+
 impl Inner {
     fn feeds(&self) -> impl Iterator<Item = Arc<Feed>> {
         self.feeds.iter().filter_map(Weak::upgrade)
+    }
+
+    fn queues(&self) -> impl Iterator<Item = Arc<Queue>> {
+        self.queues.iter().filter_map(Weak::upgrade)
     }
 
     fn begin_epoch(&mut self) {
@@ -457,6 +512,7 @@ impl Inner {
         for feed in self.feeds() {
             feed.open(false);
         }
+        self.queues().for_each(|queue| queue.open(false));
     }
 
     /// Tells the feeds of new tracks or words.
@@ -469,7 +525,11 @@ impl Inner {
         if !keep_joins {
             self.ring.forget_join();
         }
+        let grown = self.told.iter().all(same);
         self.told = self.tracks.clone();
+        for queue in self.queues() {
+            queue.tracks(&self.told, &self.meta, self.epochs, at_ms, grown);
+        }
         for feed in self.feeds() {
             feed.tracks(&self.told, &self.meta, at_ms, keep_joins, announce);
         }
@@ -533,6 +593,8 @@ impl Inner {
             feed.end();
         }
         self.feeds.clear();
+        self.queues().for_each(|queue| queue.end());
+        self.queues.clear();
         self.ring.clear();
         self.epochs = 0;
         self.had_video = false;

@@ -65,6 +65,35 @@ impl Drop for Reader {
     }
 }
 
+/// A viewer who doesn't read a stream itself but what was built of it, such as segments: counted among the stream's
+/// readers until dropped.
+pub struct Attendance {
+    reader: Reader,
+}
+
+impl Attendance {
+    pub(super) fn new(reader: Reader) -> Self {
+        Self { reader }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.reader.client
+    }
+
+    /// Counts what was sent to it.
+    pub fn add_sent(&self, bytes: usize) {
+        self.reader.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        Counters::add(&self.reader.stream.counters.bytes_out, bytes);
+    }
+
+    /// Ends it and logs why.
+    pub fn finish(self, why: &str, now: Instant) {
+        self.reader.log_end(why, now);
+    }
+}
+
 /// A reader's place in a stream. Either [`deliver`](Self::deliver) its socket, or pull with
 /// [`next`](Self::next).
 pub struct Subscription {

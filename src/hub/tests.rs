@@ -636,3 +636,33 @@ fn all_streams_together_keep_no_more_than_they_may() {
     fill(&mut sources, 1);
     assert_eq!(kept(&hub)[0], 1015, "one has it all");
 }
+
+#[test]
+fn frames_of_a_stream_go_to_whoever_builds_something_of_them() {
+    let hub = hub();
+    let mut events = hub.events();
+    let start = Instant::now();
+    let name = hub.name("box", "live", "demo").unwrap();
+    assert!(matches!(hub.frames(&name, 1 << 20), Err(HubError::NotLive(_))));
+    let mut source = Source::new(&hub, "demo", start);
+    for n in 0..60 {
+        source.frame(0, n * 40, n % 25 == 0, 1000).unwrap();
+        source.frame(1, n * 40, true, 100).unwrap();
+    }
+    let mut frames = hub.frames(&name, 1 << 20).unwrap();
+    let Some(Item::Tracks { tracks, epoch: 1, .. }) = frames.ready() else { panic!("tracks come first") };
+    assert_eq!(tracks.len(), 2);
+    let Some(Item::Frame(first)) = frames.ready() else { panic!("then frames") };
+    assert_eq!((first.dts, first.is_key()), (2000, true), "from the newest key frame on");
+    while frames.ready().is_some() {}
+    drop(source);
+    assert!(matches!(frames.ready(), Some(Item::Left)));
+    assert!(hub.attend(&name, client(ClientKind::HlsPlay), start).is_ok());
+    assert_eq!(hub.live(), std::slice::from_ref(&name));
+    hub.tick(Instant::now() + Duration::from_secs(11));
+    assert!(frames.ready().is_none() && hub.live().is_empty());
+    assert!(hub.attend(&name, client(ClientKind::HlsPlay), start).is_err());
+    let told = std::iter::from_fn(|| events.try_recv().ok());
+    let told: Vec<_> = told.map(|e| format!("{e:?}").split([' ', '{']).next().unwrap().to_owned()).collect();
+    assert_eq!(told, ["Published", "Unpublished", "Ended"]);
+}
