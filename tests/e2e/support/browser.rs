@@ -1,0 +1,28 @@
+//! Players in browsers, by `tests/browser/watch.mjs`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::Program;
+use super::client::clients;
+
+/// For how long a stream is watched: `RILLBOX_WATCH_SECONDS`, 20 without it; 60 before a release.
+pub fn seconds() -> u32 {
+    std::env::var("RILLBOX_WATCH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+}
+
+/// Has a viewer watch `url` by a player of `watch.mjs`, with options as they stand there, and demands that all is well.
+/// Gives the line of JSON that tells what there was to see.
+#[track_caller]
+pub fn watch(player: &str, url: &str, options: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/watch.mjs");
+    let (clients, length) = (clients(), format!("seconds={}", seconds()));
+    let mut args = vec![script.to_str().unwrap(), clients.to_str().unwrap(), player, url, &length];
+    args.extend(options);
+    let ended = Program::start("node", args)
+        .limit(Duration::from_secs(180) + Duration::from_secs(2 * u64::from(seconds())))
+        .end();
+    println!("{}", ended.said);
+    ended.good();
+    ended.said.lines().last().unwrap_or_default().to_owned()
+}
