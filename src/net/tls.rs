@@ -84,8 +84,8 @@ pub struct TlsAcceptor {
 }
 
 impl TlsAcceptor {
-    /// An acceptor that shows `certificate`. `alpn`: the protocols offered in the handshake
-    /// ([`TlsAcceptor::HTTP`]), none for RTMPS. `timeout`: how long a handshake may take.
+    /// An acceptor that shows `certificate`. `alpn`: the protocols offered in the handshake,
+    /// none for RTMPS. `timeout`: how long a handshake may take.
     ///
     /// # Errors
     /// [`NetError::Tls`] when the crypto library refuses its own defaults.
@@ -98,9 +98,6 @@ impl TlsAcceptor {
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(Self { config: Arc::new(config), timeout })
     }
-
-    /// ALPN of an HTTP/1.1 server (RFC 7301 6).
-    pub const HTTP: &[&[u8]] = &[b"http/1.1"];
 
     /// Shakes hands.
     ///
@@ -257,7 +254,7 @@ mod tests {
     async fn a_silent_peer_is_given_up() {
         let files = Files::new("silent");
         let certificate = Certificate::load(&files.path("cert.pem"), &files.path("key.pem")).unwrap();
-        let acceptor = TlsAcceptor::new(&certificate, TlsAcceptor::HTTP, Duration::from_millis(50)).unwrap();
+        let acceptor = TlsAcceptor::new(&certificate, &[b"http/1.1"], Duration::from_millis(50)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let error = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap_err();

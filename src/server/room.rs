@@ -93,12 +93,18 @@ fn doors(
     plain.chain(tls).collect()
 }
 
+/// What HTTPS offers (RFC 7301 6): HTTP/2 first, as LL-HLS wants it.
+#[cfg(feature = "http")]
+const HTTP_PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
+
 #[cfg(feature = "http")]
 mod http {
     use std::net::SocketAddr;
     use std::sync::Arc;
 
-    use super::{Config, Door, Hub, Listener, Room, Security, Serve, Shared, TlsTerms, doors};
+    use super::{
+        Config, Door, HTTP_PROTOCOLS, Hub, Listener, Room, Security, Serve, Shared, TlsTerms, doors,
+    };
     use crate::net::http::static_files::StaticFiles;
     use crate::net::http::{Front, Home, Options, Service};
 
@@ -131,7 +137,7 @@ mod http {
             doors(
                 ("HTTP", "http.listen", &http.listen),
                 ("HTTPS", "http.tls_listen", &http.tls_listen),
-                TlsTerms { alpn: &[b"http/1.1"], timeout: http.header_timeout },
+                TlsTerms { alpn: HTTP_PROTOCOLS, timeout: http.header_timeout },
             )
         }
 

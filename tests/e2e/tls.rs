@@ -35,6 +35,12 @@ fn rtmps_and_https() {
     assert_eq!(ts.frames().are_the_end_of(&Frames::of_clip(clip, Form::FlvAsTs), 1000), 0);
     let curl = ["-sS", "--cacert", cert.to_str().unwrap(), "-o", "/dev/null", "-w", "%{http_code}", &https];
     assert_eq!(Program::start("curl", curl).end().said, "404");
+    let protocol =
+        ["-sS", "--cacert", cert.to_str().unwrap(), "-o", "/dev/null", "-w", "%{http_code} %{http_version}"];
+    for (option, said) in [("--http2", "404 2"), ("--http1.1", "404 1.1")] {
+        let curl = protocol.iter().copied().chain([option, &https, &https]);
+        assert_eq!(Program::start("curl", curl).end().said, said);
+    }
 }
 
 /// Kinds of keys that a certificate may have, and what curl is told to demand: each suite and group that we offer.

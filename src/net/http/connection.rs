@@ -10,9 +10,13 @@ use bytes::{BufMut, BytesMut};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
+#[cfg(feature = "tls")]
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Response, StatusCode, Version};
+#[cfg(feature = "tls")]
+use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -30,6 +34,13 @@ use crate::net::Permit;
 
 /// hyper refuses a smaller buffer.
 const HYPER_MIN_BUFFER: usize = 8192;
+
+/// How many requests of one HTTP/2 connection may be under way: a page's player and its blocked playlists need ten.
+#[cfg(feature = "tls")]
+const HTTP2_STREAMS: u32 = 64;
+/// What may wait to be sent for each of them.
+#[cfg(feature = "tls")]
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 
 /// How long, and for how many bytes, we read on after a last reply: closing with bytes unread would reset the
 /// connection, and the client might never see the reply.
@@ -64,6 +75,10 @@ impl Connection {
 
     /// Serves the connection: why it ended, or `None` when a delivery worker has it now.
     pub(super) async fn talk(self: Arc<Self>, mut io: Io) -> Option<String> {
+        #[cfg(feature = "tls")]
+        if io.is_http2() {
+            return Some(self.http2(io).await);
+        }
         let mut buffer = BytesMut::with_capacity(1024);
         let reading = read_head(&mut io, &mut buffer, self.options.max_header);
         let (head, len) = match tokio::time::timeout(self.options.header_timeout, reading).await {
@@ -140,18 +155,41 @@ impl Connection {
                 connection.await
             }
         };
-        match done {
-            Ok(()) => "done".to_owned(),
-            Err(error) if error.is_timeout() => "idle for too long".to_owned(),
-            Err(error) if error.is_incomplete_message() => "the client left in the middle".to_owned(),
-            Err(error) => match error.source() {
-                Some(source) => match source.downcast_ref() {
-                    Some(io) => end_of(io),
-                    None => format!("{error}: {source}"),
-                },
-                None => error.to_string(),
-            },
+        why(done)
+    }
+
+    /// Speaks HTTP/2 (RFC 9113), which TLS clients choose in the handshake, until the connection's end.
+    #[cfg(feature = "tls")]
+    async fn http2(self: Arc<Self>, io: Io) -> String {
+        let traffic = io.traffic();
+        let this = Arc::clone(&self);
+        let service = service_fn(move |request| {
+            let this = Arc::clone(&this);
+            async move { Ok::<_, Infallible>(this.answer(request).await) }
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(HTTP2_STREAMS)
+            .max_send_buf_size(HTTP2_SEND_BUFFER)
+            .max_header_list_size(u32::try_from(self.options.max_header).unwrap_or(u32::MAX))
+            .serve_connection(TokioIo::new(io), service);
+        let mut connection = pin!(connection);
+        let mut seen = 0;
+        loop {
+            tokio::select! {
+                done = &mut connection => return why(done),
+                () = self.front.stopped() => break,
+                () = tokio::time::sleep(self.options.idle_timeout) => {
+                    let carried = traffic.received().saturating_add(traffic.sent());
+                    if std::mem::replace(&mut seen, carried) == carried {
+                        break;
+                    }
+                }
+            }
         }
+        // Requests under way are answered; the client is told to send no more.
+        connection.as_mut().graceful_shutdown();
+        why(connection.await)
     }
 
     /// Answers a request that hyper has read.
@@ -189,18 +227,20 @@ impl Connection {
         }
         match begin.await {
             Ok(body) if is_websocket => self.switch(head, upgrade, body),
-            Ok(body) => self.stream(body),
+            Ok(body) => self.stream(head.version, body),
             Err(reply) => reply,
         }
     }
 
     /// A live body as one of hyper's: its task ends with the stream, or with hyper's end of the channel.
-    fn stream(self: &Arc<Self>, body: Box<dyn LiveBody>) -> Reply {
+    fn stream(self: &Arc<Self>, version: Version, body: Box<dyn LiveBody>) -> Reply {
         // One piece is on its way while hyper writes the one before: all else waits in the shared ring.
         let (sender, receiver) = mpsc::channel(1);
         let mut reply = Response::new(Body::live(receiver));
         reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(body.content_type()));
-        reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Close"));
+        if version != Version::HTTP_2 {
+            reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Close"));
+        }
         let permit = Arc::clone(&self.permit);
         tokio::spawn(async move {
             pump_into(sender, body).await;
@@ -239,6 +279,22 @@ impl Connection {
 
     fn peer_of(&self, head: &Head) -> Peer {
         Peer { forwarded_for: forwarded_for(head, self.peer.addr.ip()), ..self.peer }
+    }
+}
+
+/// Why hyper is done with a connection.
+fn why(done: Result<(), hyper::Error>) -> String {
+    match done {
+        Ok(()) => "done".to_owned(),
+        Err(error) if error.is_timeout() => "idle for too long".to_owned(),
+        Err(error) if error.is_incomplete_message() => "the client left in the middle".to_owned(),
+        Err(error) => match error.source() {
+            Some(source) => match source.downcast_ref() {
+                Some(io) => end_of(io),
+                None => format!("{error}: {source}"),
+            },
+            None => error.to_string(),
+        },
     }
 }
 

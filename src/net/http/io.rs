@@ -73,6 +73,15 @@ impl Io {
         }
     }
 
+    /// Whether the client has chosen HTTP/2 in the TLS handshake (RFC 9113 3.2).
+    #[cfg(feature = "tls")]
+    pub(super) fn is_http2(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(_) => false,
+            Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
     /// Completes when a plain peer has gone; never for one that is encrypted or has sent more than it was
     /// asked for.
     pub(super) async fn gone(&self) {
