@@ -38,7 +38,7 @@ fn rtmps_and_https() {
     let protocol =
         ["-sS", "--cacert", cert.to_str().unwrap(), "-o", "/dev/null", "-w", "%{http_code} %{http_version}"];
     for (option, said) in [("--http2", "404 2"), ("--http1.1", "404 1.1")] {
-        let curl = protocol.iter().copied().chain([option, &https, &https]);
+        let curl = protocol.iter().copied().chain([option, &https]);
         assert_eq!(Program::start("curl", curl).end().said, said);
     }
 }
