@@ -1,5 +1,6 @@
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -26,6 +27,14 @@ enum Inner {
         buffer: BytesMut,
     },
     Live(mpsc::Receiver<Bytes>),
+    Shared {
+        pieces: Arc<[Bytes]>,
+        /// Which piece comes next.
+        next: usize,
+        /// How many bytes of it are not wanted.
+        skip: usize,
+        left: u64,
+    },
 }
 
 impl Body {
@@ -36,6 +45,27 @@ impl Body {
             return Self::default();
         }
         Self(Inner::File { file, left: len, buffer: BytesMut::new() })
+    }
+
+    /// `len` bytes of these pieces together, after the first `skip`: what is in memory once, for all who ask for it.
+    #[must_use]
+    pub fn shared(pieces: Arc<[Bytes]>, skip: u64, len: u64) -> Self {
+        let size = |piece: &Bytes| u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        let (mut next, mut skip) = (0, skip);
+        let mut there = 0_u64;
+        for piece in pieces.iter() {
+            if there == 0 && skip >= size(piece) {
+                skip -= size(piece);
+                next += 1;
+            } else {
+                there = there.saturating_add(size(piece));
+            }
+        }
+        let left = len.min(there.saturating_sub(skip));
+        if left == 0 {
+            return Self::default();
+        }
+        Self(Inner::Shared { pieces, next, skip: usize::try_from(skip).unwrap_or(usize::MAX), left })
     }
 
     /// What comes through a channel, until it is closed.
@@ -89,6 +119,16 @@ impl hyper::body::Body for Body {
                 *left = left.saturating_sub(u64::try_from(got).unwrap_or(u64::MAX));
                 buffer.split_to(got).freeze()
             }
+            Inner::Shared { left: 0, .. } => return Poll::Ready(None),
+            Inner::Shared { pieces, next, skip, left } => {
+                let Some(piece) = pieces.get(*next) else { return Poll::Ready(None) };
+                *next += 1;
+                let most = usize::try_from(*left).unwrap_or(usize::MAX);
+                let skip = std::mem::take(skip).min(piece.len());
+                let end = piece.len().min(skip.saturating_add(most));
+                *left = left.saturating_sub(u64::try_from(end - skip).unwrap_or(u64::MAX));
+                piece.slice(skip..end)
+            }
             Inner::Live(pieces) => match ready!(pieces.poll_recv(cx)) {
                 Some(piece) => piece,
                 None => return Poll::Ready(None),
@@ -98,15 +138,49 @@ impl hyper::body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, Inner::Empty | Inner::File { left: 0, .. })
+        matches!(self.0, Inner::Empty | Inner::File { left: 0, .. } | Inner::Shared { left: 0, .. })
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Bytes(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
-            Inner::File { left, .. } => SizeHint::with_exact(*left),
+            Inner::File { left, .. } | Inner::Shared { left, .. } => SizeHint::with_exact(*left),
             Inner::Live(_) => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::body::Body as _;
+
+    /// All that a body gives.
+    fn all(mut body: Body) -> Vec<u8> {
+        let mut all = Vec::new();
+        let promised = body.size_hint().exact().unwrap();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        while let Poll::Ready(Some(frame)) = Pin::new(&mut body).poll_frame(&mut cx) {
+            assert!(!all.is_empty() || promised > 0);
+            all.extend_from_slice(frame.unwrap().data_ref().unwrap());
+        }
+        assert!(body.is_end_stream() && promised == all.len() as u64);
+        all
+    }
+
+    #[test]
+    fn any_range_of_shared_pieces() {
+        let pieces: Arc<[Bytes]> = [&b"abc"[..], b"", b"d", b"efgh"].map(Bytes::from_static).into();
+        let whole = b"abcdefgh";
+        for skip in 0..10 {
+            for len in 0..10 {
+                let expected: Vec<u8> = whole.iter().copied().skip(skip).take(len).collect();
+                let body = Body::shared(Arc::clone(&pieces), skip as u64, len as u64);
+                assert_eq!(all(body), expected, "{len} after {skip}");
+            }
+        }
+        assert_eq!(all(Body::shared(pieces, 0, u64::MAX)), whole);
+        assert_eq!(all(Body::shared(Arc::new([]), 0, 1)), b"");
     }
 }
