@@ -6,8 +6,11 @@
 //! |---|---|---|
 //! | [`amf`] | Action Message Format 0 and 3: RTMP commands, FLV script data | rtmp, flv |
 //! | [`flv`] | Flash Video tags, legacy and Enhanced RTMP | rtmp (message bodies), HTTP-FLV, DVR |
+//! | `mp4` (where segments or recordings are built) | MP4, progressive and fragmented; CMAF | HLS, DASH, recordings |
 //! | [`mpegts`] | MPEG transport stream | HTTP-TS; later HLS, SRT, UDP |
 
 pub mod amf;
 pub mod flv;
+#[cfg(feature = "mp4")]
+pub mod mp4;
 pub mod mpegts;
