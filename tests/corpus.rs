@@ -1,6 +1,6 @@
 //! The fuzz targets on their corpus: a crash once found stays found.
 
-#![cfg(all(feature = "rtmp", feature = "http-live"))]
+#![cfg(all(feature = "rtmp", feature = "http-live", feature = "mp4"))]
 
 #[path = "fuzz/src/lib.rs"]
 mod fuzz;

@@ -23,14 +23,21 @@ mod boxes;
 mod entry;
 mod fragment;
 mod init;
+mod input;
+mod movie;
 mod protect;
+mod read;
 mod table;
 
 pub use fragment::{Emsg, Reference, Run, Sample, Sidx, emsg, fragment, prft, sidx, styp};
 pub use init::{Mp4Track, init_segment};
+pub use movie::{Movie, MovieTrack, Samples};
 pub use protect::{Protection, Subsamples};
+pub use read::{End, Found, Fragment, Reader};
 pub use table::{Entry, MAX_SAMPLES, SampleTable, file_head, movie};
 
+#[cfg(test)]
+mod read_tests;
 #[cfg(test)]
 mod tests;
 

@@ -28,6 +28,7 @@ impl Clip {
     pub const H264_MP3: Self = Self::new("h264-mp3", "-bf 0", "-c:a libmp3lame -ar 44100 -b:a 64k");
     pub const H264_FLAC: Self = Self::new("h264-flac", "-bf 0", "-c:a flac -sample_fmt s16");
     pub const H264_AC3: Self = Self::new("h264-ac3", "-bf 0", "-c:a ac3 -b:a 96k");
+    pub const H264_EAC3: Self = Self::new("h264-eac3", "-bf 0", "-c:a eac3 -b:a 96k");
     pub const H264: Self = Self::new("h264", "-bf 2", "");
     pub const AAC: Self = Self::new("aac", "", AAC);
     pub const MP3: Self = Self::new("mp3", "", "-c:a libmp3lame -ar 44100 -b:a 64k");

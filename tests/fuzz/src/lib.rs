@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use rillbox::format::flv::{self, Demuxer, TagReader};
-use rillbox::format::{amf, mpegts};
+use rillbox::format::{amf, mp4, mpegts};
 use rillbox::media::{Codec, Frame, Track, TrackId, nal};
 use rillbox::net::http::{Head, websocket};
 use rillbox::rtmp::client_session::{self, ClientSession, Goal};
@@ -16,7 +16,7 @@ use rillbox::rtmp::session::{Event, Reject, Session};
 pub type Target = fn(&[u8]);
 
 /// The targets, by name.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("amf", amf),
     ("chunk", chunk),
     ("client", client),
@@ -24,6 +24,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("handshake", handshake),
     ("http_head", http_head),
     ("media", media),
+    ("mp4", mp4),
     ("mpegts", mpegts),
 ];
 
@@ -174,6 +175,37 @@ pub fn media(data: &[u8]) {
             }
         }
     }
+}
+
+/// An MP4 file, progressive or in fragments: all samples lie inside of it, and its tracks can be written again.
+pub fn mp4(data: &[u8]) {
+    let file = Bytes::copy_from_slice(data);
+    let len = file.len() as u64;
+    let inside = |entry: &mp4::Entry| assert!(entry.offset + u64::from(entry.size) <= len);
+    let mut reader = mp4::Reader::new(len);
+    while let Some((at, wanted)) = reader.wants() {
+        let at = usize::try_from(at).map_or(file.len(), |at| at.min(file.len()));
+        let bytes = file.slice(at..at.saturating_add(wanted).min(file.len()));
+        match reader.give(&bytes) {
+            Ok(Some(mp4::Found::Movie(movie))) => {
+                for (id, track) in (1..).zip(&movie.tracks) {
+                    let mut table = mp4::SampleTable::default();
+                    for entry in track.samples(len).take(10_000) {
+                        inside(&entry);
+                        let _ = table.push(&entry, track.track.timescale);
+                    }
+                    let head = mp4::Mp4Track::new(id, &track.track);
+                    let _ = (mp4::init_segment(&[head.clone()]), mp4::file_head(&[(head, &table)], len));
+                }
+            }
+            Ok(Some(mp4::Found::Fragment(fragment))) => {
+                fragment.runs.iter().flat_map(|(_, run)| run).for_each(inside);
+            }
+            Ok(None) => {}
+            Err(_) => return,
+        }
+    }
+    let _ = reader.end();
 }
 
 /// A transport stream; what was read is written again.
