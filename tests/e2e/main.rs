@@ -10,6 +10,7 @@ mod hostile;
 mod idle;
 #[cfg(test)]
 mod join;
+#[cfg(test)]
 mod mp4;
 #[cfg(test)]
 mod other_clients;

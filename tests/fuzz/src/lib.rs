@@ -195,7 +195,8 @@ pub fn mp4(data: &[u8]) {
                         let _ = table.push(&entry, track.track.timescale);
                     }
                     let head = mp4::Mp4Track::new(id, &track.track);
-                    let _ = (mp4::init_segment(&[head.clone()]), mp4::file_head(&[(head, &table)], len));
+                    let _ = mp4::init_segment(std::slice::from_ref(&head));
+                    let _ = mp4::file_head(&[(head, &table)], len);
                 }
             }
             Ok(Some(mp4::Found::Fragment(fragment))) => {
