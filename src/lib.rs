@@ -7,6 +7,7 @@
 //! |---|---|
 //! | top | [`server`]: assembly, listeners, signals, limits |
 //! | protocols | `rtmp` `http_live`: one protocol, one folder, one feature |
+//! | built once | `segments`: a live stream cut into segments, for HLS and DASH |
 //! | shared | [`hub`]: live streams by name, fan-out · [`net`]: sockets and the HTTP front |
 //! | containers | [`mod@format`]: bytes to frames and back, no I/O, no clock |
 //! | ground | [`media`]: [`Frame`](media::Frame), [`Track`](media::Track), codecs |
@@ -28,4 +29,6 @@ pub mod net;
 pub mod pulse;
 #[cfg(feature = "rtmp")]
 pub mod rtmp;
+#[cfg(feature = "segments")]
+pub mod segments;
 pub mod server;

@@ -25,7 +25,9 @@ use self::keys::{Entry, Node, section};
 pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, load, parse, read, read_input};
 pub use self::reference::reference;
 pub use self::store::{StoreError, store};
-pub use self::value::{Duplicate, LogTarget, MergeWindow, Ratio, Size, Wait};
+pub use self::value::{
+    Duplicate, Encryption, LogTarget, MergeWindow, OnError, PlaylistType, Ratio, Size, Variant, Wait,
+};
 pub use self::vhost::Vhosts;
 
 const fn secs(n: u64) -> Duration {
@@ -71,6 +73,9 @@ section! {
         /// Memory for the past of all streams together (vhost.*.ring_bytes is for one): each gets its share, 256 KiB at
         /// least. 0: a quarter of the machine's.
         live ring_memory: Size = Size::new(0), Size::new(0)..=Size::new(1 << 40);
+        /// Memory for the segments of all streams together (vhost.*.hls.memory is for one): each gets its share, 1 MiB at
+        /// least. 0: a quarter of the machine's.
+        live segment_memory: Size = Size::new(0), Size::new(0)..=Size::new(1 << 40);
         /// File that holds the process id while the server runs, and keeps a second one from starting.
         restart pid_file: Option<PathBuf> = None;
         /// The board's watchdog, e.g. "/dev/watchdog": fed while the server lives and given up by a clean stop, so that the
@@ -185,10 +190,87 @@ section! {
         live ring_bytes: Size = Size::mib(16), Size::kib(256)..=Size::mib(1024);
         /// A stream with neither publisher nor readers is forgotten after so long.
         live idle_timeout: Duration = secs(30), secs(1)..=secs(86_400);
+        /// HLS: segments and playlists of live streams.
+        live hls: Hls = Hls::default();
         /// Live streams over HTTP.
         live http_live: HttpLive = HttpLive::default();
         /// RTMP players.
         live play: Play = Play::default();
+    }
+}
+
+section! {
+    /// HLS: segments and playlists of live streams. What says how segments are cut and kept holds for DASH too, which shares
+    /// those of fMP4.
+    pub struct Hls {
+        /// Whether streams are served as HLS: app/stream.m3u8
+        live enabled: bool = true;
+        /// What segments are: "ts", "fmp4" (CMAF), "low-latency" (fMP4 in parts, LL-HLS); "auto": MPEG-TS, or fMP4 for streams
+        /// with codecs that TS or its players can't carry.
+        live variant: Variant = Variant::Auto;
+        /// How long a segment is to be. It ends with the first key frame after that.
+        live segment: Duration = secs(2), Duration::from_millis(500)..=secs(60);
+        /// Low latency: how long a part of a segment is to be.
+        live part: Duration = Duration::from_millis(200), Duration::from_millis(50)..=secs(2);
+        /// How much time a playlist spans.
+        live window: Duration = secs(30), secs(4)..=secs(86_400);
+        /// Memory for the segments of one stream in one form: its window becomes shorter before they take more. Does not count
+        /// for segments on disk.
+        live memory: Size = Size::mib(16), Size::kib(256)..=Size::mib(4096);
+        /// Whether segments are made only while someone watches: from the first request until two windows after the last one.
+        live on_demand: bool = false;
+        /// Whether sound is in it.
+        live audio: bool = true;
+        /// Whether pictures are in it.
+        live video: bool = true;
+        /// Whether a segment of a stream with pictures begins with a key frame, unless overflow_ratio forbids to wait for it.
+        live wait_keyframe: bool = true;
+        /// A segment ends at any frame once it is this many times as long as it should be: streams without pictures, and with
+        /// key frames further apart than usual.
+        live overflow_ratio: Ratio = Ratio::thousandths(2100), Ratio::thousandths(1000)..=Ratio::thousandths(100_000);
+        /// The target duration that a playlist announces at least, as a multiple of `segment`.
+        live target_ratio: Ratio = Ratio::thousandths(1000), Ratio::thousandths(1000)..=Ratio::thousandths(10_000);
+        /// Directory for segments and playlists. "": they are in memory, nothing is written.
+        live path: Option<PathBuf> = None;
+        /// The playlist's name: [vhost] [app] [stream].
+        live playlist_file: String = "[app]/[stream].m3u8".to_owned();
+        /// Names of MPEG-TS segments: [vhost] [app] [stream] [seq] [duration] [timestamp] and the parts of the time of day (UTC)
+        /// [2006] [01] [02] [15] [04] [05] [999].
+        live ts_file: String = "[app]/[stream]-[seq].ts".to_owned();
+        /// Names of fMP4 segments: the same, and [track].
+        live fmp4_file: String = "[app]/[stream]-[seq]-[track].m4s".to_owned();
+        /// What stands before the names of segments in playlists, e.g. "https://cdn.example/hls/".
+        live url_prefix: String = String::new();
+        /// Whether [timestamp] counts segments from 1970 on, so that redundant encoders give the same names.
+        live ts_floor: bool = false;
+        /// When a segment can't be written: "continue" with the next, "ignore" this publisher from then on, or "disconnect" it.
+        live on_error: OnError = OnError::Continue;
+        /// Whether files that have left the playlist are deleted.
+        live cleanup: bool = true;
+        /// How long after a stream's end its playlist and segments are kept. "0s": files for ever, memory for two windows.
+        live dispose: Duration = secs(120), Duration::ZERO..=secs(604_800);
+        /// "live": segments leave the playlist after `window`; "event": it keeps all, as far as memory allows.
+        live playlist_type: PlaylistType = PlaylistType::Live;
+        /// Whether a playlist says that the stream has ended.
+        live endlist: bool = true;
+        /// Whether each viewer has a session: counted as a player, expired two windows after its last request.
+        live sessions: bool = true;
+        /// Whether links to segments carry the session, too.
+        live sessions_in_segments: bool = true;
+        /// "aes-128" encrypts whole segments (not low-latency ones), "cbcs" the samples of fMP4.
+        live encryption: Encryption = Encryption::None;
+        /// After how many segments there is another key.
+        live segments_per_key: u32 = 5, 1..=1_000_000;
+        /// Names of keys: as those of segments.
+        live key_file: String = "[app]/[stream]-[seq].key".to_owned();
+        /// Directory for keys. "": they are in memory.
+        live key_path: Option<PathBuf> = None;
+        /// What stands before the names of keys in playlists, where another server gives them out. "": this one does.
+        live key_url: String = String::new();
+        /// Whether times of sound are counted from its samples, not taken from the stream.
+        live rebuild_audio_times: bool = false;
+        /// How many bytes of its answer are read when a CDN is notified of a segment.
+        live notify_bytes: u32 = 64, 0..=65_536;
     }
 }
 

@@ -106,6 +106,54 @@ choice! {
     }
 }
 
+choice! {
+    /// What HLS segments are.
+    pub enum Variant("\"auto\", \"ts\", \"fmp4\" or \"low-latency\"") {
+        /// MPEG-TS where it carries what the stream has, else fMP4.
+        Auto = "auto",
+        /// MPEG-TS.
+        Ts = "ts",
+        /// Fragmented MP4 (CMAF).
+        Fmp4 = "fmp4",
+        /// Fragmented MP4 whose segments are given out in parts while they grow (LL-HLS).
+        LowLatency = "low-latency",
+    }
+}
+
+choice! {
+    /// What to do with a stream whose segments can't be written.
+    pub enum OnError("\"continue\", \"ignore\" or \"disconnect\"") {
+        /// Go on with the next segment.
+        Continue = "continue",
+        /// Make no more segments of this publisher.
+        Ignore = "ignore",
+        /// End the publisher.
+        Disconnect = "disconnect",
+    }
+}
+
+choice! {
+    /// What a playlist does with its past.
+    pub enum PlaylistType("\"live\" or \"event\"") {
+        /// Segments leave it.
+        Live = "live",
+        /// It keeps all, as far as memory or disk allow.
+        Event = "event",
+    }
+}
+
+choice! {
+    /// How segments are encrypted.
+    pub enum Encryption("\"none\", \"aes-128\" or \"cbcs\"") {
+        /// Not at all.
+        None = "none",
+        /// Whole segments, AES-128-CBC.
+        Aes128 = "aes-128",
+        /// The samples in fMP4 (ISO/IEC 23001-7, scheme cbcs).
+        Cbcs = "cbcs",
+    }
+}
+
 /// A factor such as 2.1, in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ratio(u32);

@@ -36,6 +36,12 @@ impl Vhosts {
         matched.map_or(&rules.all, |(_, vhost)| vhost)
     }
 
+    /// Changes what holds for all.
+    #[cfg(test)]
+    pub(crate) fn set_default(&mut self, change: impl FnOnce(&mut Vhost)) {
+        change(Arc::make_mut(&mut self.default.all));
+    }
+
     /// The names that have a section, in lower case, without "default".
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.named.iter().map(|(name, _)| name.as_str())

@@ -15,7 +15,17 @@ const GROWTH: u64 = 2 * 1024;
 
 /// Bytes for the rings of all streams: as configured, or a quarter of what the machine or the container has.
 pub(super) fn for_rings(config: &config::Server) -> usize {
-    match config.ring_memory.bytes() {
+    quarter(config.ring_memory)
+}
+
+/// Bytes for the segments of all streams, the same.
+#[cfg(feature = "segments")]
+pub(super) fn for_segments(config: &config::Server) -> usize {
+    quarter(config.segment_memory)
+}
+
+fn quarter(size: config::Size) -> usize {
+    match size.bytes() {
         0 => machine().map_or(usize::MAX, |bytes| usize::try_from(bytes / 4).unwrap_or(usize::MAX)),
         bytes => bytes,
     }

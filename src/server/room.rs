@@ -63,12 +63,16 @@ pub(super) enum Security {
 
 /// All rooms that are built in.
 #[cfg_attr(
-    not(any(feature = "http", feature = "rtmp")),
+    not(any(feature = "http", feature = "rtmp", feature = "segments")),
     expect(unused_mut, unused_variables, reason = "a build without protocols has no rooms")
 )]
 #[allow(clippy::vec_init_then_push, reason = "features say what is pushed")]
 pub(super) fn rooms(config: &Shared, hub: &Hub) -> Vec<Box<dyn Room>> {
     let mut rooms: Vec<Box<dyn Room>> = Vec::new();
+    #[cfg(feature = "segments")]
+    let segments = crate::segments::Segments::new(hub.clone(), config.clone());
+    #[cfg(feature = "segments")]
+    rooms.push(Box::new(segments::SegmentsRoom::new(&segments, &config.current())));
     #[cfg(feature = "http")]
     rooms.push(Box::new(http::HttpRoom::new(config, hub)));
     #[cfg(feature = "rtmp")]
@@ -96,6 +100,41 @@ fn doors(
 /// What HTTPS offers (RFC 7301 6): HTTP/2 first, as LL-HLS wants it.
 #[cfg(feature = "http")]
 const HTTP_PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+#[cfg(feature = "segments")]
+mod segments {
+    use std::sync::Arc;
+
+    use super::{Config, Door, Listener, Room, Security, Serve};
+    use crate::segments::Segments;
+    use crate::server::memory;
+
+    /// Cuts streams into segments, which others give out.
+    pub(super) struct SegmentsRoom(Arc<Segments>);
+
+    impl SegmentsRoom {
+        pub fn new(segments: &Arc<Segments>, config: &Config) -> Self {
+            segments.limit_memory(memory::for_segments(&config.server));
+            tokio::spawn(segments.clone().run());
+            Self(segments.clone())
+        }
+    }
+
+    impl Room for SegmentsRoom {
+        fn doors(&self, _: &Config) -> Vec<Door> {
+            Vec::new()
+        }
+
+        fn serve(&self, _: Listener, _: Security) -> Serve {
+            Box::pin(std::future::pending())
+        }
+
+        fn reloaded(&self, config: &Config) {
+            self.0.limit_memory(memory::for_segments(&config.server));
+            self.0.reload();
+        }
+    }
+}
 
 #[cfg(feature = "http")]
 mod http {

@@ -1,0 +1,217 @@
+//! Which streams have segments: starts and stops their jobs, and finds what they made.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use portable_atomic::{AtomicUsize, Ordering};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::builder::LEAST_MEMORY;
+use super::index::{Index, Lookup};
+use super::job::{End, Job};
+use super::presentation::Presentation;
+use super::settings::{Settings, Slot};
+use super::{Form, Want};
+use crate::config;
+use crate::hub::{Event, Hub, StreamName};
+
+/// The segments of all live streams.
+pub struct Segments {
+    hub: Hub,
+    config: config::Shared,
+    index: Arc<Index>,
+    budget: Arc<Budget>,
+    jobs: Mutex<HashMap<(StreamName, Slot), Running>>,
+    /// For tasks that must not keep it.
+    this: Weak<Segments>,
+}
+
+struct Running {
+    presentation: Arc<Presentation>,
+    /// The number of the next segment; while the job runs, that of its first.
+    number: u64,
+    active: bool,
+}
+
+impl Segments {
+    /// For the streams of `hub`. Nothing is made before [`run`](Self::run) or [`open`](Self::open).
+    #[must_use]
+    pub fn new(hub: Hub, config: config::Shared) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            hub,
+            config,
+            index: Arc::default(),
+            budget: Arc::default(),
+            jobs: Mutex::default(),
+            this: this.clone(),
+        })
+    }
+
+    /// Starts segments with each stream that is to have them, until dropped.
+    pub async fn run(self: Arc<Self>) {
+        let mut events = self.hub.events();
+        self.start_all();
+        loop {
+            match events.recv().await {
+                Ok(Event::Published { name, .. }) => self.start(&name),
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => self.start_all(),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// The segments of all streams together may take `bytes`. Unlimited until this is called.
+    pub fn limit_memory(&self, bytes: usize) {
+        self.budget.total.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The configuration was replaced: streams that are to have segments now get them. Those that have some go on as they
+    /// began.
+    pub fn reload(&self) {
+        self.start_all();
+    }
+
+    /// The segments of a stream, for a viewer: starts making them where that is done on demand. `None`: it is not live and
+    /// was not lately, or is not to have segments.
+    #[must_use]
+    pub fn open(&self, name: &StreamName, want: Want) -> Option<Arc<Presentation>> {
+        let config = self.config.current();
+        let vhost = config.vhost(&name.vhost, &name.app, &name.stream);
+        if !vhost.enabled || (want == Want::Hls && !vhost.hls.enabled) {
+            return None;
+        }
+        let mut slot = Slot::of(want, vhost);
+        if want == Want::Dash {
+            // What HLS has may do.
+            let jobs = self.lock();
+            let shared = jobs.get(&(name.clone(), Slot::Auto));
+            if shared.is_some_and(|running| running.active && running.presentation.state().form == Form::Fmp4)
+            {
+                slot = Slot::Auto;
+            }
+        }
+        let presentation = self.ensure(name, slot, vhost)?;
+        presentation.touch();
+        Some(presentation)
+    }
+
+    /// What a name leads to. `path` is below the vhost's root, percent-decoded, e.g. `live/demo-12.ts`.
+    #[must_use]
+    pub fn resource(&self, vhost: &str, path: &str) -> Option<Lookup> {
+        self.index.find(vhost, path)
+    }
+
+    fn start_all(&self) {
+        for name in self.hub.live() {
+            self.start(&name);
+        }
+    }
+
+    /// Starts what a live stream has without being asked.
+    fn start(&self, name: &StreamName) {
+        let config = self.config.current();
+        let vhost = config.vhost(&name.vhost, &name.app, &name.stream);
+        if vhost.hls.enabled && !vhost.hls.on_demand {
+            let _ = self.ensure(name, Slot::of(Want::Hls, vhost), vhost);
+        }
+    }
+
+    /// The presentation of a slot, with its job running if the stream is live.
+    fn ensure(&self, name: &StreamName, slot: Slot, vhost: &config::Vhost) -> Option<Arc<Presentation>> {
+        let mut jobs = self.lock();
+        let key = (name.clone(), slot);
+        if let Some(running) = jobs.get(&key).filter(|running| running.active) {
+            return Some(running.presentation.clone());
+        }
+        let settings = Settings::new(vhost, slot);
+        let Ok(frames) = self.hub.frames(name, settings.memory.min(8 << 20)) else {
+            return jobs.get(&key).map(|running| running.presentation.clone());
+        };
+        let this = self.this.upgrade()?;
+        let running = jobs.entry(key.clone()).or_insert_with(|| {
+            let form = settings.form.unwrap_or(Form::Ts);
+            let presentation = Arc::new(Presentation::new(name.clone(), form, settings.target));
+            Running { presentation, number: 0, active: false }
+        });
+        running.active = true;
+        let presentation = running.presentation.clone();
+        let job = Job {
+            hub: self.hub.clone(),
+            index: self.index.clone(),
+            budget: self.budget.clone(),
+            settings: Arc::new(settings),
+            presentation: presentation.clone(),
+            number: running.number,
+        };
+        drop(jobs);
+        tokio::spawn(async move {
+            let (dispose, window) = (job.settings.dispose, job.settings.window);
+            let (end, number) = job.run(frames).await;
+            let keep = if dispose.is_zero() { window * 2 } else { dispose };
+            this.ended(key, number, if end == End::Unwatched { Duration::ZERO } else { keep }).await;
+        });
+        Some(presentation)
+    }
+
+    /// A job has ended: what it made is kept for a while.
+    async fn ended(&self, key: (StreamName, Slot), number: u64, keep: Duration) {
+        let live = {
+            let mut jobs = self.lock();
+            let Some(running) = jobs.get_mut(&key) else { return };
+            (running.active, running.number) = (false, number);
+            running.presentation.clone()
+        };
+        tokio::time::sleep(keep).await;
+        let mut jobs = self.lock();
+        let idle = jobs.get(&key).is_some_and(|running| !running.active && running.number == number);
+        if idle {
+            jobs.remove(&key);
+            drop(jobs);
+            self.index.forget(&live);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(StreamName, Slot), Running>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Memory for all jobs.
+#[derive(Debug)]
+pub(super) struct Budget {
+    total: AtomicUsize,
+    jobs: AtomicUsize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { total: AtomicUsize::new(usize::MAX), jobs: AtomicUsize::new(0) }
+    }
+}
+
+impl Budget {
+    /// A job takes its share until it drops that.
+    pub(super) fn enter(self: &Arc<Self>) -> Share {
+        self.jobs.fetch_add(1, Ordering::Relaxed);
+        Share(self.clone())
+    }
+}
+
+/// A job's share.
+pub(super) struct Share(Arc<Budget>);
+
+impl Share {
+    /// Bytes that the job may take at present.
+    pub(super) fn bytes(&self) -> usize {
+        let jobs = self.0.jobs.load(Ordering::Relaxed).max(1);
+        (self.0.total.load(Ordering::Relaxed) / jobs).max(LEAST_MEMORY)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.jobs.fetch_sub(1, Ordering::Relaxed);
+    }
+}

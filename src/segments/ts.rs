@@ -1,0 +1,89 @@
+//! Segments of MPEG-TS.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::format::mpegts::{MuxOptions, Muxer, PACKET, carries};
+use crate::media::{Frame, Kind, Track};
+
+/// Bytes of a piece of a segment.
+const PIECE: usize = 64 * 1024;
+
+/// Muxes one rendition.
+#[derive(Debug)]
+pub(super) struct TsMaker {
+    muxer: Muxer,
+    buffer: BytesMut,
+    pieces: Vec<Bytes>,
+    len: usize,
+    /// A frame that could not be muxed was told of.
+    told: bool,
+}
+
+impl TsMaker {
+    pub(super) fn new(tracks: &[Track]) -> Self {
+        let options = MuxOptions { gather: Duration::from_millis(100), ..MuxOptions::default() };
+        let mut muxer = Muxer::new(&options);
+        muxer.set_tracks(tracks);
+        Self { muxer, buffer: BytesMut::new(), pieces: Vec::new(), len: 0, told: false }
+    }
+
+    /// The same rendition goes on with other tracks: its packet counters go on, too.
+    pub(super) fn set_tracks(&mut self, tracks: &[Track]) {
+        self.muxer.set_tracks(tracks);
+    }
+
+    /// Which of the tracks this can carry.
+    pub(super) fn carries(track: &Track) -> bool {
+        carries(track.codec)
+    }
+
+    /// A segment begins with `frame`, which is to come next.
+    pub(super) fn begin(&mut self, frame: &Frame, kind: Kind) {
+        // Before a key frame of video the muxer puts them itself.
+        if !(kind == Kind::Video && frame.is_key()) {
+            self.room(2 * PACKET);
+            self.muxer.tables(&mut self.buffer);
+        }
+    }
+
+    pub(super) fn frame(&mut self, frame: &Frame) {
+        // Payload in packets with their heads, parameter sets, tables.
+        self.room(frame.data.len() / 184 * PACKET + 8 * PACKET);
+        if let Err(error) = self.muxer.frame(frame, &mut self.buffer)
+            && !std::mem::replace(&mut self.told, true)
+        {
+            log::warn!("segments leave out a frame: {error}");
+        }
+    }
+
+    /// Bytes of the segment so far.
+    pub(super) fn len(&self) -> usize {
+        self.len + self.buffer.len()
+    }
+
+    /// The segment ends.
+    pub(super) fn finish(&mut self) -> Vec<Bytes> {
+        self.muxer.flush(&mut self.buffer);
+        self.piece();
+        self.len = 0;
+        std::mem::take(&mut self.pieces)
+    }
+
+    /// Makes room without copying what is there.
+    fn room(&mut self, len: usize) {
+        if self.buffer.capacity() - self.buffer.len() < len {
+            self.piece();
+            self.buffer = BytesMut::with_capacity(len.max(PIECE));
+        }
+    }
+
+    fn piece(&mut self) {
+        let piece = self.buffer.split().freeze();
+        if !piece.is_empty() {
+            self.len += piece.len();
+            self.pieces.push(piece);
+        }
+    }
+}
