@@ -22,7 +22,7 @@ pub(super) fn greeting(listening: &[(&str, SocketAddr)]) -> String {
     };
     match (rtmp, http) {
         (Some(rtmp), Some(http)) => format!(
-            "publish to {rtmp}/live/demo (any name will do), play it at {http}/live/demo.flv (.ts, .aac, .mp3) or at \
+            "publish to {rtmp}/live/demo (any name will do), play it at {http}/live/demo.flv (.m3u8, .ts, .aac, .mp3) or at \
              the same RTMP URL"
         ),
         (Some(rtmp), None) => {
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(
             greeting(&[("RTMP", rtmp), ("HTTP", http)]),
             "publish to rtmp://localhost/live/demo (any name will do), play it at \
-             http://[2001:db8::1]:8080/live/demo.flv (.ts, .aac, .mp3) or at the same RTMP URL"
+             http://[2001:db8::1]:8080/live/demo.flv (.m3u8, .ts, .aac, .mp3) or at the same RTMP URL"
         );
         assert_eq!(
             greeting(&[("RTMPS", http)]),

@@ -74,7 +74,12 @@ pub(super) fn rooms(config: &Shared, hub: &Hub) -> Vec<Box<dyn Room>> {
     #[cfg(feature = "segments")]
     rooms.push(Box::new(segments::SegmentsRoom::new(&segments, &config.current())));
     #[cfg(feature = "http")]
-    rooms.push(Box::new(http::HttpRoom::new(config, hub)));
+    rooms.push(Box::new(http::HttpRoom::new(
+        config,
+        hub,
+        #[cfg(feature = "segments")]
+        &segments,
+    )));
     #[cfg(feature = "rtmp")]
     rooms.push(Box::new(rtmp::RtmpRoom::new(config, hub)));
     rooms
@@ -146,15 +151,33 @@ mod http {
     };
     use crate::net::http::static_files::StaticFiles;
     use crate::net::http::{Front, Home, Options, Service};
+    #[cfg(feature = "segments")]
+    use crate::segments::Segments;
 
     /// Live streams, files, and the page at `/`.
-    pub(super) struct HttpRoom(Arc<Front>);
+    pub(super) struct HttpRoom {
+        front: Arc<Front>,
+        #[cfg(feature = "hls")]
+        viewers: crate::hls::Viewers,
+    }
 
     impl HttpRoom {
-        #[cfg_attr(not(feature = "http-live"), expect(unused_variables, reason = "files need no hub"))]
-        pub fn new(config: &Shared, hub: &Hub) -> Self {
+        #[allow(unused_variables, reason = "files need no hub")]
+        pub fn new(
+            config: &Shared,
+            hub: &Hub,
+            #[cfg(feature = "segments")] segments: &Arc<Segments>,
+        ) -> Self {
             let current = config.current();
             let mut services: Vec<Box<dyn Service>> = Vec::new();
+            // Before live bodies: /live/demo-12.ts may be a segment.
+            #[cfg(feature = "hls")]
+            let viewers = {
+                let hls = crate::hls::Hls::new(hub.clone(), config.clone(), Arc::clone(segments));
+                let viewers = hls.viewers();
+                services.push(Box::new(hls));
+                viewers
+            };
             #[cfg(feature = "http-live")]
             services.push(Box::new(crate::http_live::HttpLive::new(hub.clone(), config.clone())));
             if let Some(root) = &current.http.root {
@@ -163,7 +186,11 @@ mod http {
             // With port 0 the page can't know it, nor can anyone who has not read the log.
             let rtmp_port = current.rtmp.listen.first().map_or(1935, SocketAddr::port);
             services.push(Box::new(Home::new(rtmp_port)));
-            Self(Front::new(options(&current), services))
+            Self {
+                front: Front::new(options(&current), services),
+                #[cfg(feature = "hls")]
+                viewers,
+            }
         }
     }
 
@@ -181,7 +208,7 @@ mod http {
         }
 
         fn serve(&self, listener: Listener, security: Security) -> Serve {
-            let front = Arc::clone(&self.0);
+            let front = Arc::clone(&self.front);
             match security {
                 Security::Plain => Box::pin(front.run(listener)),
                 #[cfg(feature = "tls")]
@@ -190,11 +217,13 @@ mod http {
         }
 
         fn reloaded(&self, config: &Config) {
-            self.0.set_options(options(config));
+            self.front.set_options(options(config));
         }
 
         fn stop(&self) {
-            self.0.stop();
+            self.front.stop();
+            #[cfg(feature = "hls")]
+            self.viewers.finish();
         }
     }
 

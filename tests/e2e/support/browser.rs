@@ -1,6 +1,7 @@
 //! Players in browsers, by `tests/browser/watch.mjs`.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Program;
@@ -15,6 +16,9 @@ pub fn seconds() -> u32 {
 /// Gives the line of JSON that tells what there was to see.
 #[track_caller]
 pub fn watch(player: &str, url: &str, options: &[&str]) -> String {
+    // Two browsers at once would have each other stall on a small machine.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/watch.mjs");
     let (clients, length) = (clients(), format!("seconds={}", seconds()));
     let mut args = vec![script.to_str().unwrap(), clients.to_str().unwrap(), player, url, &length];

@@ -1,11 +1,11 @@
 //! What all scenarios need: the server as a process, clients with a time limit, clips, and frames to compare.
 
-#[allow(dead_code, reason = "who plays in browsers comes feature by feature")]
 pub mod browser;
 pub mod client;
 pub mod clip;
 pub mod frames;
-#[allow(dead_code, reason = "HLS comes")]
+pub mod http;
+#[allow(dead_code, reason = "fields that only some tests look at")]
 pub mod playlist;
 pub mod rtmp;
 pub mod server;

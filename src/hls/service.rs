@@ -1,0 +1,366 @@
+//! The HTTP skin: what a request asks for, and its answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+
+use super::ask::{Ask, AskError, Block, Playlist};
+use super::cache::{Cache, Key};
+use super::media::{self, Form};
+use super::multivariant;
+use super::sessions::{Id, Sessions};
+use super::text::Base;
+use crate::config::{self, Shared};
+use crate::hub::{Client, ClientKind, Hub, StreamName};
+use crate::id::SessionId;
+use crate::net::http::{
+    Body, Boxed, Head, Outcome, Peer, Range, Reply, Request, Service, mime, not_allowed, text_reply,
+};
+use crate::segments::{Data, Lookup, Presentation, Resource, Segments, State, Want};
+
+/// How long a stream's first segment is waited for, beyond the time it takes by configuration.
+const FIRST_SEGMENT: Duration = Duration::from_secs(10);
+
+/// The most requests that wait for something at once. Each holds a connection, or a stream of one.
+const MOST_WAITING: usize = 16_384;
+
+/// How often viewers who went away are looked for.
+const SWEEP: Duration = Duration::from_secs(2);
+
+/// Gives live streams as HLS.
+pub struct Hls {
+    hub: Hub,
+    config: Shared,
+    segments: Arc<Segments>,
+    cache: Cache,
+    sessions: Arc<Sessions>,
+    waiting: AtomicUsize,
+}
+
+/// Whoever watches.
+pub struct Viewers(Arc<Sessions>);
+
+impl Viewers {
+    /// Counts them out.
+    pub fn finish(&self) {
+        self.0.finish(Instant::now());
+    }
+}
+
+/// One of the requests that wait.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Hls {
+    /// Gives what `segments` makes of the streams of `hub`.
+    #[must_use]
+    pub fn new(hub: Hub, config: Shared, segments: Arc<Segments>) -> Self {
+        let (cache, sessions, waiting) = (Cache::default(), Arc::default(), AtomicUsize::new(0));
+        Self { hub, config, segments, cache, sessions, waiting }
+    }
+
+    /// The viewers, to be seen off when the server stops.
+    #[must_use]
+    pub fn viewers(&self) -> Viewers {
+        Viewers(Arc::clone(&self.sessions))
+    }
+
+    /// The vhost whose streams a request is about.
+    fn vhost(&self, head: &Head) -> Option<String> {
+        Some(self.hub.name(&Ask::vhost(head), "-", "-").ok()?.vhost)
+    }
+
+    /// A place among those who wait, if there is one.
+    fn wait(&self) -> Option<Waiting<'_>> {
+        let waiting = Waiting(&self.waiting);
+        (self.waiting.fetch_add(1, Ordering::Relaxed) < MOST_WAITING).then_some(waiting)
+    }
+
+    async fn playlist(&self, head: &Head, peer: &Peer) -> Result<Option<Reply>, Reply> {
+        let ask = match Ask::read(head) {
+            Ok(Some(ask)) => ask,
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(refusal(&error)),
+        };
+        let Some((presentation, rendition, playlist)) = self.open(&ask) else { return Ok(None) };
+        let name = presentation.name();
+        let config = self.config.current();
+        let config = &config.vhost(&name.vhost, &name.app, &name.stream).hls;
+        if let Some(place) = &ask.redirect {
+            return Ok(Some(redirect(place)));
+        }
+        let mut state = self.begun(&presentation, config).await?;
+        let (id, is_new) = match ask.session.filter(|_| config.sessions) {
+            Some(id) => (Some(id), false),
+            None if config.sessions && rendition.is_none() => (Some(self.sessions.new_id()), true),
+            None => (None, false),
+        };
+        // A viewer is sent to a playlist with its own links first, then asks for that.
+        let single = multivariant::is_single(&state);
+        let rendition = match rendition {
+            None if single && !is_new => Some(state.main().map(|main| main.id.clone()).unwrap_or_default()),
+            rendition => rendition,
+        };
+        if let (Some(block), Some(rendition)) = (ask.block, &rendition) {
+            state = self.block(&presentation, state, rendition, block).await?;
+        }
+        let skip = ask.skip && rendition.is_some();
+        let key =
+            Key { rendition: rendition.clone().unwrap_or_default(), playlist: playlist.to_owned(), skip };
+        let written = match &rendition {
+            None => {
+                let stem = playlist.strip_suffix(".m3u8").unwrap_or(playlist);
+                let write = || multivariant::playlist(&state, stem, single);
+                self.cache.find(&presentation, state.version, key, write)
+            }
+            Some(rendition) => {
+                let Some(rendition) = state.rendition(rendition) else { return Ok(None) };
+                let base = Base { playlist, prefix: &config.url_prefix };
+                let form = Form { base, config, skip };
+                let write = || media::playlist(&state, rendition, &form);
+                self.cache.find(&presentation, state.version, key, write)
+            }
+        };
+        let (playlists, segments) = ask.queries(id, config.sessions_in_segments);
+        let body = written.body(&playlists, &segments);
+        if let Some(id) = id {
+            self.seen(id, &presentation, config, head, peer);
+            self.sessions.sent(id, body.len() as u64, Instant::now());
+        }
+        let cache = if id.is_some() { "private, no-cache" } else { "no-cache" };
+        let mut reply = Response::new(Body::from(body));
+        put(&mut reply, header::CONTENT_TYPE, mime::of_name(".m3u8"));
+        put(&mut reply, header::CACHE_CONTROL, cache);
+        Ok(Some(reply))
+    }
+
+    /// What is asked for, which rendition of it, and where links start from.
+    #[allow(clippy::type_complexity, reason = "for one caller")]
+    fn open<'a>(&self, ask: &'a Ask) -> Option<(Arc<Presentation>, Option<Arc<str>>, &'a str)> {
+        let open = |place: &Playlist| {
+            let name = self.hub.name(&ask.vhost, &place.app, &place.stream).ok()?;
+            self.segments.open(&name, Want::Hls)
+        };
+        if let Some((place, rendition)) = &ask.rendition
+            && let Some(presentation) = open(place)
+        {
+            return Some((presentation, Some(rendition.as_str().into()), &ask.playlist));
+        }
+        open(&ask.stream).map(|presentation| (presentation, None, ask.playlist.as_str()))
+    }
+
+    /// Waits for a stream's first segment.
+    async fn begun(&self, presentation: &Presentation, config: &config::Hls) -> Result<Arc<State>, Reply> {
+        let has_begun = |state: &State| {
+            let complete = |rendition: &crate::segments::Rendition| !rendition.segments.is_empty();
+            !state.renditions.is_empty() && (state.ended || state.renditions.iter().all(complete))
+        };
+        let mut state = presentation.state();
+        if has_begun(&state) {
+            return Ok(state);
+        }
+        let _waiting = self.wait().ok_or_else(crowded)?;
+        let longest = config.overflow_ratio.of(config.segment);
+        let deadline = Instant::now() + FIRST_SEGMENT + longest;
+        while !has_begun(&state) {
+            let change = tokio::time::timeout_at(deadline.into(), presentation.changed(state.version)).await;
+            state = change.map_err(|_| later("the stream's first segment is not there yet"))?;
+            if state.ended && state.renditions.is_empty() {
+                return Err(later("the stream has no segments"));
+            }
+        }
+        Ok(state)
+    }
+
+    /// Holds the request until the playlist has what it asks for (8216bis 6.2.5.2).
+    async fn block(
+        &self,
+        presentation: &Presentation,
+        mut state: Arc<State>,
+        rendition: &str,
+        block: Block,
+    ) -> Result<Arc<State>, Reply> {
+        let Some(part_target) = state.part_target else { return Ok(state) };
+        let Some(known) = state.rendition(rendition) else { return Ok(state) };
+        block.check(known, part_target).map_err(|error| refusal(&error))?;
+        let is_there = |state: &State| {
+            state.ended || state.rendition(rendition).is_none_or(|rendition| block.is_in(rendition))
+        };
+        if is_there(&state) {
+            return Ok(state);
+        }
+        let _waiting = self.wait().ok_or_else(crowded)?;
+        let deadline = Instant::now() + state.target * 3;
+        while !is_there(&state) {
+            let change = tokio::time::timeout_at(deadline.into(), presentation.changed(state.version)).await;
+            state = change.map_err(|_| later("the stream does not go on"))?;
+        }
+        Ok(state)
+    }
+
+    /// Counts a viewer.
+    fn seen(&self, id: Id, presentation: &Presentation, config: &config::Hls, head: &Head, peer: &Peer) {
+        let (name, now) = (presentation.name(), Instant::now());
+        let attend = || {
+            let client = client(name, head, peer);
+            let session = client.id;
+            let attendance = self.hub.attend(name, client, now).ok()?;
+            let by = peer.forwarded_for.map(|client| format!(" for {client}")).unwrap_or_default();
+            log::info!(session:% = session; "{} watches {name} as HLS (hls_ctx {}){by}", peer.addr, id.as_str());
+            Some(attendance)
+        };
+        if self.sessions.seen(id, name, config.window * 2, now, attend) {
+            let sessions = Arc::downgrade(&self.sessions);
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(SWEEP).await;
+                    if !sessions.upgrade().is_some_and(|sessions| sessions.expire(Instant::now())) {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+
+    async fn resource(&self, head: &Head) -> Option<Reply> {
+        let path = Ask::below_root(&head.path)?;
+        let vhost = self.vhost(head)?;
+        let resource = match self.segments.resource(&vhost, &path)? {
+            Lookup::Ready(resource) => resource,
+            Lookup::Soon(pending) => {
+                let Some(_waiting) = self.wait() else { return Some(crowded()) };
+                match pending.ready().await {
+                    Some(resource) => resource,
+                    None => {
+                        return Some(text_reply(StatusCode::NOT_FOUND, "404: this was not made after all"));
+                    }
+                }
+            }
+        };
+        let mut reply = data_reply(head, &resource).await;
+        if reply.status().is_success() {
+            let config = self.config.current();
+            let age = config.vhost(&vhost, "", "").hls.window.as_secs();
+            let whose = if resource.content_type == OPAQUE { "private" } else { "public" };
+            put(&mut reply, header::CACHE_CONTROL, &format!("{whose}, max-age={age}, immutable"));
+            if let Some(id) = head.param("hls_ctx").and_then(|text| Id::parse(&text)) {
+                let sent = hyper::body::Body::size_hint(reply.body()).exact().unwrap_or(0);
+                self.sessions.sent(id, sent, Instant::now());
+            }
+        }
+        Some(reply)
+    }
+}
+
+impl Service for Hls {
+    fn has(&self, head: &Head) -> bool {
+        let find = || self.segments.resource(&self.vhost(head)?, &Ask::below_root(&head.path)?);
+        find().is_some()
+    }
+
+    fn call<'a>(&'a self, request: Request) -> Boxed<'a, Outcome> {
+        Box::pin(async move {
+            let head = &request.head;
+            let reply = if head.path.ends_with(".m3u8") {
+                self.playlist(head, &request.peer).await.unwrap_or_else(Some)
+            } else {
+                self.resource(head).await
+            };
+            match reply {
+                None => request.into(),
+                Some(_) if !matches!(head.method, Method::GET | Method::HEAD) => not_allowed().into(),
+                Some(reply) => reply.into(),
+            }
+        })
+    }
+}
+
+/// The media type of keys.
+const OPAQUE: &str = "application/octet-stream";
+
+fn client(name: &StreamName, head: &Head, peer: &Peer) -> Client {
+    let scheme = if peer.secure { "https" } else { "http" };
+    Client {
+        params: head.query.clone(),
+        tc_url: format!("{scheme}://{}/{}", head.host, name.app),
+        page_url: head.header(header::REFERER).unwrap_or_default().to_owned(),
+        ..Client::new(SessionId::next(), ClientKind::HlsPlay, peer.addr)
+    }
+}
+
+/// Something whole, or the range of it that is asked for.
+async fn data_reply(head: &Head, resource: &Resource) -> Reply {
+    let len = resource.data.len();
+    let wanted = head.header(header::RANGE).map_or(Range::Whole, |text| Range::parse(text, len));
+    let (first, count) = match wanted {
+        Range::Whole => (0, len),
+        Range::Part { first, last } => (first, last - first + 1),
+        Range::Beyond => {
+            let mut reply = text_reply(StatusCode::RANGE_NOT_SATISFIABLE, "416: it is shorter");
+            put(&mut reply, header::CONTENT_RANGE, &format!("bytes */{len}"));
+            return reply;
+        }
+    };
+    let body = match &resource.data {
+        Data::Memory { chunks, .. } => Body::shared(Arc::clone(chunks), first, count),
+        Data::File { path, .. } => match open_at(path, first).await {
+            Ok(file) => Body::file(file, count),
+            Err(error) => {
+                log::warn!("{}: {error}", path.display());
+                return text_reply(StatusCode::NOT_FOUND, "404: the file cannot be read");
+            }
+        },
+    };
+    let mut reply = Response::new(body);
+    if let Range::Part { first, last } = wanted {
+        *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
+        put(&mut reply, header::CONTENT_RANGE, &format!("bytes {first}-{last}/{len}"));
+    }
+    put(&mut reply, header::CONTENT_TYPE, resource.content_type);
+    put(&mut reply, header::ACCEPT_RANGES, "bytes");
+    reply
+}
+
+async fn open_at(path: &std::path::Path, first: u64) -> std::io::Result<tokio::fs::File> {
+    use tokio::io::AsyncSeekExt;
+    let mut file = tokio::fs::File::open(path).await?;
+    if first > 0 {
+        file.seek(std::io::SeekFrom::Start(first)).await?;
+    }
+    Ok(file)
+}
+
+fn put(reply: &mut Reply, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(value.as_bytes())) {
+        reply.headers_mut().insert(name, value);
+    }
+}
+
+fn crowded() -> Reply {
+    later("too many requests wait for streams")
+}
+
+fn later(why: &str) -> Reply {
+    let mut reply = text_reply(StatusCode::SERVICE_UNAVAILABLE, format_args!("503: {why}"));
+    put(&mut reply, header::RETRY_AFTER, "1");
+    reply
+}
+
+fn refusal(error: &AskError) -> Reply {
+    text_reply(error.status(), format_args!("{}: {error}", error.status().as_u16()))
+}
+
+fn redirect(place: &str) -> Reply {
+    let mut reply = text_reply(StatusCode::FOUND, place);
+    put(&mut reply, header::LOCATION, place);
+    reply
+}
