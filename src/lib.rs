@@ -6,7 +6,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | top | [`server`]: assembly, listeners, signals, limits |
-//! | protocols | `rtmp` `http_live` `hls`: one protocol, one folder, one feature |
+//! | protocols | `rtmp` `http_live` `hls` `dash`: one protocol, one folder, one feature |
 //! | built once | `segments`: a live stream cut into segments, for HLS and DASH |
 //! | shared | [`hub`]: live streams by name, fan-out · [`net`]: sockets and the HTTP front |
 //! | containers | [`mod@format`]: bytes to frames and back, no I/O, no clock |
@@ -19,6 +19,8 @@
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod config;
+#[cfg(feature = "dash")]
+pub mod dash;
 pub mod format;
 #[cfg(feature = "hls")]
 pub mod hls;

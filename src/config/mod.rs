@@ -190,12 +190,49 @@ section! {
         live ring_bytes: Size = Size::mib(16), Size::kib(256)..=Size::mib(1024);
         /// A stream with neither publisher nor readers is forgotten after so long.
         live idle_timeout: Duration = secs(30), secs(1)..=secs(86_400);
+        /// DASH: manifests of live streams.
+        live dash: Dash = Dash::default();
         /// HLS: segments and playlists of live streams.
         live hls: Hls = Hls::default();
         /// Live streams over HTTP.
         live http_live: HttpLive = HttpLive::default();
         /// RTMP players.
         live play: Play = Play::default();
+    }
+}
+
+section! {
+    /// DASH: manifests of live streams. Its segments are those of HLS where these are fMP4 ("fmp4", "low-latency"), and then
+    /// cut and kept as the keys of HLS say; otherwise they are made for it alone, as the keys below say.
+    pub struct Dash {
+        /// Whether streams are served as DASH: app/stream.mpd
+        live enabled: bool = true;
+        /// Whether segments are made only while someone watches: from the first request until two windows after the last one.
+        live on_demand: bool = true;
+        /// Whether segments are given out while they grow, and players told to stay close to the live edge.
+        live low_latency: bool = false;
+        /// How long a segment is to be. It ends with the first key frame after that.
+        live segment: Duration = secs(2), Duration::from_millis(500)..=secs(60);
+        /// Low latency: in pieces of how much time a segment that grows is given out.
+        live part: Duration = Duration::from_millis(200), Duration::from_millis(50)..=secs(2);
+        /// How much of the past viewers may go back to.
+        live timeshift: Duration = secs(30), secs(4)..=secs(86_400);
+        /// The most segments that a manifest tells. 0: as many as `timeshift` has.
+        live window_size: u32 = 0, 0..=10_000;
+        /// How often players ask for the manifest again. "0s": as often as there is a new segment.
+        live update_period: Duration = Duration::ZERO, Duration::ZERO..=secs(3600);
+        /// How far behind the publisher players are to stay. "0s": three segments, or 2.5 s with low latency.
+        live delay: Duration = Duration::ZERO, Duration::ZERO..=secs(3600);
+        /// Directory for manifests and segments. "": they are in memory, nothing is written.
+        live path: Option<PathBuf> = None;
+        /// The manifest's name there: [vhost] [app] [stream].
+        live mpd_file: String = "[app]/[stream].mpd".to_owned();
+        /// Whether files that have left the manifest are deleted.
+        live cleanup: bool = true;
+        /// How long after a stream's end its manifest and segments are kept. "0s": files for ever, memory for two windows.
+        live dispose: Duration = secs(120), Duration::ZERO..=secs(604_800);
+        /// Whether each viewer has a session: counted as a player, expired two windows after its last request.
+        live sessions: bool = true;
     }
 }
 

@@ -32,6 +32,8 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 mod timeline;
+#[cfg(feature = "segments")]
+mod viewers;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -52,6 +54,8 @@ pub use self::name::{DEFAULT_VHOST, NameError, StreamName};
 pub use self::stats::StreamStats;
 use self::stream::{EndSignal, Stream};
 pub use self::subscription::{Attendance, SubscribeOptions, Subscription};
+#[cfg(feature = "segments")]
+pub use self::viewers::{ViewerId, Viewers};
 use crate::config::{self, Wait};
 use crate::id::SessionId;
 use crate::media::{Frame, Meta, Track};

@@ -79,7 +79,11 @@ impl Segments {
     pub fn open(&self, name: &StreamName, want: Want) -> Option<Arc<Presentation>> {
         let config = self.config.current();
         let vhost = config.vhost(&name.vhost, &name.app, &name.stream);
-        if !vhost.enabled || (want == Want::Hls && !vhost.hls.enabled) {
+        let wanted = match want {
+            Want::Hls => vhost.hls.enabled,
+            Want::Dash => vhost.dash.enabled,
+        };
+        if !vhost.enabled || !wanted {
             return None;
         }
         let mut slot = Slot::of(want, vhost);
@@ -115,6 +119,9 @@ impl Segments {
         let vhost = config.vhost(&name.vhost, &name.app, &name.stream);
         if vhost.hls.enabled && !vhost.hls.on_demand {
             let _ = self.ensure(name, Slot::of(Want::Hls, vhost), vhost);
+        }
+        if vhost.dash.enabled && !vhost.dash.on_demand {
+            let _ = self.open(name, Want::Dash);
         }
     }
 

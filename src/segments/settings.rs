@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::names::Template;
 use super::{Form, Want};
-use crate::config::{Encryption, OnError, PlaylistType, Variant, Vhost};
+use crate::config::{Dash, Encryption, Hls, OnError, PlaylistType, Variant, Vhost};
 use crate::format::mpegts;
 use crate::media::{Codec, Kind, Track};
 
@@ -67,9 +67,19 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// Whether HLS is given out from it.
+    pub(super) fn is_of_hls(self, vhost: &Vhost) -> bool {
+        vhost.hls.enabled && self == Self::of(Want::Hls, vhost)
+    }
+}
+
 impl Settings {
     pub(super) fn new(vhost: &Vhost, slot: Slot) -> Self {
-        let hls = &vhost.hls;
+        let (hls, dash) = (&vhost.hls, &vhost.dash);
+        if slot == Slot::Fmp4 && !slot.is_of_hls(vhost) {
+            return Self::for_dash(hls, dash);
+        }
         let form = match slot {
             Slot::Auto => None,
             Slot::Ts => Some(Form::Ts),
@@ -105,7 +115,41 @@ impl Settings {
             init_file: Template::once("[app]/[stream]-[track]-[seq].mp4"),
             key_file: Template::unique(&hls.key_file),
             playlist_file: Template::once(&hls.playlist_file),
-            mark: if slot == Slot::Fmp4 && hls.variant == Variant::Auto { "d" } else { "" },
+            mark: "",
+        }
+    }
+
+    /// For DASH alone.
+    fn for_dash(hls: &Hls, dash: &Dash) -> Self {
+        Self {
+            form: Some(Form::Fmp4),
+            part: dash.low_latency.then_some(dash.part),
+            segment: dash.segment,
+            overflow: hls.overflow_ratio.of(dash.segment),
+            target: hls.target_ratio.of(dash.segment),
+            window: dash.timeshift,
+            event: false,
+            memory: hls.memory.bytes(),
+            audio: hls.audio,
+            video: hls.video,
+            wait_keyframe: hls.wait_keyframe,
+            rebuild_audio_times: hls.rebuild_audio_times,
+            ts_floor: false,
+            on_demand: dash.on_demand,
+            on_error: hls.on_error,
+            cleanup: dash.cleanup,
+            dispose: dash.dispose,
+            path: dash.path.clone(),
+            encryption: if hls.encryption == Encryption::Cbcs { Encryption::Cbcs } else { Encryption::None },
+            segments_per_key: hls.segments_per_key,
+            key_path: hls.key_path.clone(),
+            key_url: hls.key_url.clone(),
+            ts_file: Template::unique(&hls.ts_file),
+            fmp4_file: Template::unique(&hls.fmp4_file),
+            init_file: Template::once("[app]/[stream]-[track]-[seq].mp4"),
+            key_file: Template::unique(&hls.key_file),
+            playlist_file: Template::once(&hls.playlist_file),
+            mark: "d",
         }
     }
 

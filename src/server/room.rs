@@ -159,10 +159,12 @@ mod http {
         front: Arc<Front>,
         #[cfg(feature = "hls")]
         viewers: crate::hls::Viewers,
+        #[cfg(feature = "dash")]
+        seats: crate::dash::Seats,
     }
 
     impl HttpRoom {
-        #[allow(unused_variables, reason = "files need no hub")]
+        #[allow(unused_variables, reason = "files need neither hub nor segments")]
         pub fn new(
             config: &Shared,
             hub: &Hub,
@@ -178,6 +180,13 @@ mod http {
                 services.push(Box::new(hls));
                 viewers
             };
+            #[cfg(feature = "dash")]
+            let seats = {
+                let dash = crate::dash::Dash::new(hub.clone(), config.clone(), Arc::clone(segments));
+                let seats = dash.seats();
+                services.push(Box::new(dash));
+                seats
+            };
             #[cfg(feature = "http-live")]
             services.push(Box::new(crate::http_live::HttpLive::new(hub.clone(), config.clone())));
             if let Some(root) = &current.http.root {
@@ -190,6 +199,8 @@ mod http {
                 front: Front::new(options(&current), services),
                 #[cfg(feature = "hls")]
                 viewers,
+                #[cfg(feature = "dash")]
+                seats,
             }
         }
     }
@@ -224,6 +235,8 @@ mod http {
             self.front.stop();
             #[cfg(feature = "hls")]
             self.viewers.finish();
+            #[cfg(feature = "dash")]
+            self.seats.finish();
         }
     }
 

@@ -69,7 +69,8 @@ impl Body {
     }
 
     /// What comes through a channel, until it is closed.
-    pub(super) fn live(pieces: mpsc::Receiver<Bytes>) -> Self {
+    #[must_use]
+    pub fn live(pieces: mpsc::Receiver<Bytes>) -> Self {
         Self(Inner::Live(pieces))
     }
 
