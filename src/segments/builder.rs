@@ -1,18 +1,21 @@
 //! A stream's frames to segments: bytes and times in, states and changes of the index out. No I/O, no clock.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Form;
 use super::cutter::{Cutter, Role, Rules, Verdict};
-use super::index::Change;
+use super::fmp4::Fmp4Maker;
+use super::index::{Change, Resource, Sort};
 use super::lane::{Begin, Lane};
 use super::mixer::Mixer;
 use super::names::Vars;
 use super::settings::{CLOCK, Settings};
-use super::state::{Segment, State};
+use super::state::{Data, Key, KeyMethod, Segment, State};
 use super::ts::TsMaker;
+use crate::config::Encryption;
 use crate::hub::StreamName;
 use crate::media::{Flags, Frame, Kind, Track, TrackId, rescale};
 
@@ -29,8 +32,12 @@ pub(super) struct Builder {
     settings: Arc<Settings>,
     name: StreamName,
     form: Form,
-    /// The tracks that are in segments, as they were told.
+    /// The tracks that segments can have, as they were told.
+    all: Vec<Track>,
+    /// Those that are in segments at present.
     tracks: Vec<Track>,
+    /// The main video, while nothing comes of it.
+    absent: Option<TrackId>,
     /// Who is told of by one log line, once.
     left_out: Vec<TrackId>,
     main: Option<TrackId>,
@@ -51,6 +58,16 @@ pub(super) struct Builder {
     limit: usize,
     target: Duration,
     part_target: Option<Duration>,
+    /// The segment that grows is given out in parts.
+    parts: bool,
+    /// What the segments at present are encrypted with, and for how many more.
+    key: Option<(Arc<Key>, u32)>,
+    /// The names of keys that are given out, with the number of the first segment of each.
+    keys: VecDeque<(u64, Arc<str>)>,
+    /// There is no key: nothing is made, rather than something that all can read.
+    keyless: bool,
+    /// `[timestamp]` of the next segment, where that counts segments.
+    floor: Option<i64>,
     run: u64,
     version: u64,
     ended: bool,
@@ -76,7 +93,9 @@ impl Builder {
             form: settings.form.unwrap_or(Form::Ts),
             settings,
             name,
+            all: Vec::new(),
             tracks: Vec::new(),
+            absent: None,
             left_out: Vec::new(),
             main: None,
             lanes: Vec::new(),
@@ -91,6 +110,11 @@ impl Builder {
             clock_ms: None,
             clock_fixed: false,
             part_target: None,
+            parts: false,
+            key: None,
+            keys: VecDeque::new(),
+            keyless: false,
+            floor: None,
             run,
             version,
             ended: false,
@@ -121,14 +145,15 @@ impl Builder {
         }
         let carried: Vec<Track> = carried.into_iter().cloned().collect();
         let same = form == self.form
-            && carried.len() == self.tracks.len()
-            && carried.iter().zip(&self.tracks).all(|(new, old)| alike(new, old));
+            && carried.len() == self.all.len()
+            && carried.iter().zip(&self.all).all(|(new, old)| alike(new, old));
         if same && !other_epoch {
             return;
         }
         self.stop();
         self.break_off(true);
-        if !same {
+        if !same || self.absent.take().is_some() {
+            self.all.clone_from(&carried);
             self.lay_out(carried, form);
         }
         self.dirty = true;
@@ -136,7 +161,7 @@ impl Builder {
 
     /// A frame of one of the tracks, that came when it was `wall_ms` (milliseconds since 1970).
     pub(super) fn frame(&mut self, frame: Frame, wall_ms: i64) {
-        let Some(track) = self.tracks.iter().find(|track| track.id == frame.track) else { return };
+        let Some(track) = self.all.iter().find(|track| track.id == frame.track) else { return };
         let ms = track.ticks_to_ms(frame.dts);
         if !self.clock_fixed {
             // Frames of the past come at once: the least delay is the true one.
@@ -148,14 +173,42 @@ impl Builder {
             self.stop();
             self.break_off(false);
         }
+        if self.absent == Some(frame.track) {
+            if !frame.is_key() {
+                return;
+            }
+            // The camera is on again.
+            self.absent = None;
+            self.stop();
+            self.break_off(true);
+            self.lay_out(self.all.clone(), self.form);
+        }
         self.mixer.push(frame);
         while let Some((time, frame)) = self.mixer.pop() {
             self.ordered(time, &frame);
         }
     }
 
+    /// In MP4 a rendition without frames has nothing but gaps, and players wait for its end. So where the camera is off,
+    /// sound goes on alone. In transport streams they are in one anyway.
+    fn camera_off(&mut self, time: i64) {
+        let main = self.lanes.first().filter(|lane| lane.kind == Kind::Video && self.form == Form::Fmp4);
+        let gap = |lane: &Lane| lane.segments.back().is_some_and(|segment| segment.gap);
+        let sound = self.lanes.iter().any(|lane| lane.kind == Kind::Audio && !gap(lane));
+        if !main.is_some_and(gap) || !sound {
+            return;
+        }
+        self.absent = self.main;
+        let others = self.all.iter().filter(|track| Some(track.id) != self.absent).cloned().collect();
+        self.broken = true;
+        self.lay_out(others, self.form);
+        let rules = self.rules();
+        self.cutter.resume(rules, time);
+    }
+
     /// Frames are missing before the next one.
-    pub(super) fn lagged(&mut self) {
+    pub(super) fn lagged(&mut self, frames: u64) {
+        log::warn!("segments of {}: too slow, {frames} frames are missing", self.name);
         self.stop();
         self.break_off(false);
     }
@@ -193,13 +246,42 @@ impl Builder {
         std::mem::take(&mut self.made)
     }
 
+    /// A segment is in this file now; gives it, and whether it is of the main rendition.
+    pub(super) fn written(&mut self, id: &str, number: u64, file: &Path) -> Option<(Arc<Segment>, bool)> {
+        let at = self.lanes.iter().position(|lane| *lane.id == *id)?;
+        let segment = self.lanes.get_mut(at)?.written(number, file, &mut self.changes)?;
+        self.dirty = true;
+        Some((segment, at == 0))
+    }
+
+    /// What of the segments is on disk: that is what playlists there can name.
+    pub(super) fn on_disk(&self) -> State {
+        let mut state = self.snapshot();
+        for rendition in &mut state.renditions {
+            rendition.growing = None;
+            let kept = rendition.segments.iter().filter(|s| s.gap || matches!(s.data, Data::File { .. }));
+            rendition.segments = kept.cloned().collect();
+        }
+        state.part_target = None;
+        state
+    }
+
+    /// The state is to be told again.
+    pub(super) fn touch(&mut self) {
+        self.dirty = true;
+    }
+
     /// The segments as they are, if that is new.
     pub(super) fn state(&mut self) -> Option<Arc<State>> {
         if !std::mem::take(&mut self.dirty) {
             return None;
         }
         self.version += 1;
-        Some(Arc::new(State {
+        Some(Arc::new(self.snapshot()))
+    }
+
+    fn snapshot(&self) -> State {
+        State {
             version: self.version,
             form: self.form,
             renditions: self.lanes.iter().map(Lane::rendition).collect(),
@@ -208,7 +290,7 @@ impl Builder {
             clock_ms: self.clock_ms.unwrap_or(0),
             run: self.run,
             ended: self.ended,
-        }))
+        }
     }
 
     /// Bytes of all that is kept and grows.
@@ -239,24 +321,24 @@ impl Builder {
             None => PATIENCE.0.min(self.settings.segment),
         };
         let patience = i64::try_from(patience.as_millis()).unwrap_or(0) * 90;
-        self.mixer = Mixer::new(&self.tracks, patience);
+        let mut waiting = std::mem::replace(&mut self.mixer, Mixer::new(&self.tracks, patience));
+        while let Some((_, frame)) = waiting.flush() {
+            self.mixer.push(frame);
+        }
         let mut old: VecDeque<Lane> = std::mem::take(&mut self.lanes).into();
         for (id, tracks) in plan(&self.tracks, form, self.settings.mark) {
             let same = old.iter().position(|lane| *lane.id == *id && lane.is(form));
             match same.and_then(|at| old.remove(at)) {
                 Some(mut lane) => {
-                    lane.set_tracks(&tracks);
+                    lane.set_tracks(&tracks, &self.settings);
                     self.lanes.push(lane);
                 }
-                None => self.lanes.push(Lane::new(id.into(), &tracks, form)),
+                None => self.lanes.push(Lane::new(id.into(), &tracks, form, &self.settings)),
             }
         }
         // What was in a rendition that is no more can't be played with the others.
         for mut lane in old {
-            while !lane.segments.is_empty() {
-                lane.retire(&mut self.changes);
-            }
-            while lane.forget(&mut self.changes) {}
+            lane.dispose(&mut self.changes);
         }
         let rules = self.rules();
         self.cutter.restart(rules, true);
@@ -289,14 +371,26 @@ impl Builder {
             Verdict::Keep => {}
             Verdict::Begin { .. } => self.begin(time),
         }
+        if self.keyless {
+            return;
+        }
         if main && let Some(newest) = self.newest.filter(|newest| *newest < time) {
             self.step = (time - newest).min(i64::from(CLOCK));
         }
         if main || self.newest.is_none() {
             self.newest = Some(self.newest.map_or(time, |newest| newest.max(time)));
         }
+        let part = self.part_target.filter(|_| self.parts);
+        let mut wanted = None;
         for lane in self.lanes.iter_mut().filter(|lane| lane.has(frame)) {
-            lane.frame(frame, kind);
+            let changes = &mut self.changes;
+            let before = changes.len();
+            wanted = lane.frame(frame, kind, part, &self.settings, &self.name, changes).max(wanted);
+            self.dirty |= changes.len() > before;
+        }
+        if let Some(wanted) = wanted {
+            self.raise(wanted);
+            self.cutter.force();
         }
         if self.bytes() > self.limit {
             self.trim();
@@ -309,32 +403,89 @@ impl Builder {
     /// A segment begins at `time`; one that grows ends there.
     fn begin(&mut self, time: i64) {
         self.finish(time);
+        self.camera_off(time);
         let number = self.number;
         self.number += 1;
         let discontinuity = std::mem::take(&mut self.broken);
         self.began = true;
         self.newest = Some(time);
         let wall_ms = self.wall(time);
+        let timestamp = self.timestamp(wall_ms);
+        let key = self.key(number, wall_ms, timestamp);
+        self.keyless = key.is_none() && self.settings.encryption != Encryption::None;
+        self.parts = self.part_target.is_some();
         for lane in &mut self.lanes {
             let vars = Vars {
                 stream: &self.name,
                 track: (&*lane.id != "main").then_some(&*lane.id),
                 seq: number,
                 wall_ms,
-                timestamp: wall_ms,
+                timestamp,
                 duration_ms: None,
             };
-            let name = lane.template(&self.settings).name(&vars);
-            let begin = Begin { number, discontinuity, time, wall_ms, name: name.map(Into::into), key: None };
-            lane.begin(begin, &mut self.changes);
+            let name = lane.template(&self.settings).name(&vars).map(Into::into);
+            let (key, parts) = (key.clone(), self.parts);
+            lane.begin(
+                Begin { number, discontinuity, time, wall_ms, timestamp, name, key, parts },
+                &mut self.changes,
+            );
         }
         self.dirty = true;
     }
 
+    /// `[timestamp]`: when a segment begins, or where segments are counted, which it is since 1970. Of encoders that began
+    /// at different times the counts are the same; one that is off by too much begins anew.
+    fn timestamp(&mut self, wall_ms: i64) -> i64 {
+        const OFF: i64 = 20;
+        if !self.settings.ts_floor {
+            return wall_ms;
+        }
+        let segment = i64::try_from(self.settings.segment.as_millis()).unwrap_or(i64::MAX).max(1);
+        let now = wall_ms.div_euclid(segment);
+        let count = match self.floor {
+            Some(last) if (last + 1 - now).abs() <= OFF => last + 1,
+            _ => now,
+        };
+        self.floor = Some(count);
+        count
+    }
+
+    /// The key of a segment, another one when it is time.
+    fn key(&mut self, number: u64, wall_ms: i64, timestamp: i64) -> Option<Arc<Key>> {
+        let method = match (self.settings.encryption, self.form) {
+            (Encryption::None, _) => return None,
+            // There is nothing else for transport streams.
+            (Encryption::Aes128, _) | (Encryption::Cbcs, Form::Ts) => KeyMethod::Aes128,
+            (Encryption::Cbcs, Form::Fmp4) => KeyMethod::Cbcs,
+        };
+        if self.key.as_ref().is_none_or(|(key, left)| *left == 0 || key.method != method) {
+            let track = (!self.settings.mark.is_empty()).then_some(self.settings.mark);
+            let vars =
+                Vars { stream: &self.name, track, seq: number, wall_ms, timestamp, duration_ms: Some(0) };
+            let Some((key, name)) = Key::make(&self.settings, method, &vars) else {
+                log::error!("segments of {}: the system has no random numbers for a key", self.name);
+                return None;
+            };
+            if key.ours || self.settings.key_path.is_some() {
+                let data = Data::of(vec![key.file()]);
+                let content_type = "application/octet-stream";
+                let resource = Resource { data, content_type };
+                self.changes.push(Change::Put(name.clone(), resource, Sort::Key));
+                self.keys.push_back((number, name));
+            }
+            self.key = Some((Arc::new(key), self.settings.segments_per_key));
+        }
+        let (key, left) = self.key.as_mut()?;
+        *left = left.saturating_sub(1);
+        Some(Arc::new(key.of_segment(number)))
+    }
+
     fn finish(&mut self, end: i64) {
+        let part = self.part_target.filter(|_| self.parts);
+        let mut raise = None;
         for (at, lane) in self.lanes.iter_mut().enumerate() {
             let Some(open) = &lane.open else { continue };
-            let (number, wall_ms) = (open.begin.number, open.begin.wall_ms);
+            let (number, wall_ms, timestamp) = (open.begin.number, open.begin.wall_ms, open.begin.timestamp);
             let template = lane.template(&self.settings).clone();
             let track = (&*lane.id != "main").then(|| lane.id.clone());
             let name = |ms: u64| {
@@ -343,12 +494,15 @@ impl Builder {
                     track: track.as_deref(),
                     seq: number,
                     wall_ms,
-                    timestamp: wall_ms,
+                    timestamp,
                     duration_ms: Some(ms),
                 };
                 template.name(&vars).unwrap_or_default().into()
             };
-            let Some(segment) = lane.finish(end, name, &mut self.changes) else { continue };
+            let Some((segment, wanted)) = lane.finish(end, at == 0, part, name, &mut self.changes) else {
+                continue;
+            };
+            raise = raise.max(wanted);
             self.target = self.target.max(rounded(segment.duration));
             if at == 0 {
                 self.made.push(segment);
@@ -356,7 +510,61 @@ impl Builder {
             self.clock_fixed = true;
         }
         self.newest = None;
+        self.drop_keys();
+        if self.settings.part.is_some() && self.form == Form::Fmp4 {
+            if self.part_target.is_none() && self.began {
+                self.part_target = self.parts_of_frames();
+            }
+            if let Some(wanted) = raise {
+                self.raise(wanted);
+            }
+            for lane in &mut self.lanes {
+                lane.drop_parts(self.target * 4, &mut self.changes);
+            }
+        }
         self.trim();
+        self.dirty = true;
+    }
+
+    /// Lets go of keys that no segment needs.
+    fn drop_keys(&mut self) {
+        let oldest = self.lanes.iter().filter_map(Lane::oldest).min().unwrap_or(self.number);
+        while self.keys.get(1).is_some_and(|(first, _)| *first <= oldest) {
+            self.changes.extend(self.keys.pop_front().map(|(_, name)| Change::Drop(name)));
+        }
+    }
+
+    /// How long parts are to be: about as configured, so that whole frames of all renditions fill at least 85 % of it
+    /// (RFC 8216bis 4.4.4.9).
+    fn parts_of_frames(&self) -> Option<Duration> {
+        let wanted = self.settings.part?;
+        let frames: Vec<Duration> =
+            self.lanes.iter().map(Lane::frame_time).filter(|time| !time.is_zero()).collect();
+        let main = *frames.first()?;
+        let count = |part: Duration, frame: Duration| part.as_nanos() / frame.as_nanos().max(1);
+        let fits = |part: Duration| {
+            frames.iter().all(|frame| {
+                let filled = frame.as_nanos() * count(part, *frame);
+                filled * 100 >= part.as_nanos() * 85
+            })
+        };
+        let first = count(wanted + main / 2, main).max(1);
+        let sizes = (0..20).filter_map(|more| u32::try_from(first + more).ok());
+        // A millisecond more, since times are rounded to that.
+        let mut sizes = sizes.map(|frames| up_to_ms(main * frames) + Duration::from_millis(1));
+        let part = sizes.clone().find(|part| fits(*part)).or_else(|| sizes.next())?;
+        Some(part.min(self.settings.overflow.max(main)))
+    }
+
+    /// Parts have to be longer than was thought. Those that are told would be too short then.
+    fn raise(&mut self, wanted: Duration) {
+        let old = self.part_target.unwrap_or_default();
+        let most = self.settings.overflow.max(wanted);
+        self.part_target = Some(up_to_ms(wanted.max(old * 5 / 4)).min(up_to_ms(most)));
+        self.parts = false;
+        for lane in &mut self.lanes {
+            lane.withdraw(&mut self.changes);
+        }
         self.dirty = true;
     }
 
@@ -405,7 +613,8 @@ impl Builder {
 /// Whether segments can have this track.
 fn carries(form: Form, track: &Track) -> bool {
     match form {
-        Form::Ts | Form::Fmp4 => TsMaker::carries(track),
+        Form::Ts => TsMaker::carries(track),
+        Form::Fmp4 => Fmp4Maker::carries(track),
     }
 }
 
@@ -439,6 +648,11 @@ fn plan(tracks: &[Track], form: Form, mark: &str) -> Vec<(String, Vec<Track>)> {
             all
         }
     }
+}
+
+/// To the next millisecond.
+fn up_to_ms(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
 /// At least so many seconds, as playlists announce it.

@@ -72,6 +72,12 @@ impl Cutter {
         self.force = !key;
     }
 
+    /// By other rules, a segment begins at this time.
+    pub(super) fn resume(&mut self, rules: Rules, time: i64) {
+        self.restart(rules, true);
+        self.start = Some(time);
+    }
+
     /// Ends the segment at the next frame.
     pub(super) fn force(&mut self) {
         self.force = true;

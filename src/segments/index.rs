@@ -36,11 +36,21 @@ pub enum Lookup {
 #[derive(Debug, Clone)]
 pub(super) enum Change {
     /// This is there now.
-    Put(Arc<str>, Resource),
+    Put(Arc<str>, Resource, Sort),
     /// This is being made.
     Promise(Arc<str>, Promised),
     /// This is no more, or will not be.
     Drop(Arc<str>),
+}
+
+/// What is given out.
+#[derive(Debug, Clone)]
+pub(super) enum Sort {
+    Init,
+    Key,
+    Part,
+    /// Of a rendition, by number.
+    Segment(Arc<str>, u64),
 }
 
 /// Which thing it is that is being made.
@@ -82,7 +92,7 @@ impl Index {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         for change in changes {
             let (name, what) = match change {
-                Change::Put(name, resource) => (name, Some(What::Here(resource))),
+                Change::Put(name, resource, _) => (name, Some(What::Here(resource))),
                 Change::Promise(name, promised) => (name, Some(What::Promised(promised))),
                 Change::Drop(name) => (name, None),
             };
@@ -190,7 +200,7 @@ impl Pending {
                         return Some(chunks);
                     }
                 }
-                None => return self.rest(),
+                None => return self.rest().await,
             }
             tokio::time::timeout_at(deadline.into(), self.owner.changed(state.version)).await.ok()?;
         }
@@ -204,11 +214,15 @@ impl Pending {
     }
 
     /// What of the complete segment was not given yet.
-    fn rest(&mut self) -> Option<Vec<Bytes>> {
+    async fn rest(&mut self) -> Option<Vec<Bytes>> {
         let What::Here(resource) = self.index.what(&self.key)? else { return None };
+        let all = match &resource.data {
+            Data::Memory { chunks, .. } => chunks.to_vec(),
+            Data::File { path, .. } => vec![tokio::fs::read(path).await.ok()?.into()],
+        };
         let mut skip = self.given;
         let mut chunks = Vec::new();
-        for chunk in resource.data.chunks() {
+        for chunk in all {
             let from = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
             skip -= from as u64;
             if from < chunk.len() {

@@ -1,16 +1,18 @@
 //! One rendition while it is made: the segment that grows, and those that are kept.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
-
-use bytes::Bytes;
+use std::time::Duration;
 
 use super::Form;
-use super::index::{Change, Promised, Resource};
-use super::names::Template;
+use super::fmp4::{Fmp4Maker, Piece};
+use super::index::{Change, Promised, Resource, Sort};
+use super::names::{self, Template, Vars};
 use super::settings::{CLOCK, Settings};
-use super::state::{Bandwidth, Data, Growing, Init, Key, Part, Rendition, Segment, duration};
+use super::state::{Bandwidth, Data, Growing, Init, Key, KeyMethod, Part, Rendition, Segment, duration};
 use super::ts::TsMaker;
+use crate::hub::StreamName;
 use crate::media::{Frame, Kind, Track, rescale};
 
 /// Segments that have left the playlist are kept so long, counted in segments: for who is about to ask for them.
@@ -32,6 +34,10 @@ pub(super) struct Lane {
     pub tracks: Arc<[Track]>,
     codecs: Arc<str>,
     maker: Maker,
+    /// What goes before its segments, once there was a frame.
+    init: Option<Arc<Init>>,
+    /// The key that it tells of.
+    init_key: Option<Arc<str>>,
     pub open: Option<Open>,
     pub segments: VecDeque<Arc<Segment>>,
     /// Those that left the playlist.
@@ -39,13 +45,19 @@ pub(super) struct Lane {
     /// Bytes of all those.
     pub kept: usize,
     pub discontinuity_sequence: u64,
+    /// Where the last segment ended, in ticks.
+    end: i64,
+    /// How long frames of the last segment were.
+    frame_time: Duration,
     /// Times of frames of the first track, to measure their rate.
     pace: Pace,
+    told: bool,
 }
 
 #[derive(Debug)]
 enum Maker {
-    Ts(TsMaker),
+    Ts(Box<TsMaker>),
+    Fmp4(Box<Fmp4Maker>),
 }
 
 /// How a segment begins.
@@ -56,9 +68,13 @@ pub(super) struct Begin {
     /// Ticks of 90 kHz on the stream's line.
     pub time: i64,
     pub wall_ms: i64,
+    /// As names have it.
+    pub timestamp: i64,
     /// Without the segment's duration in it.
     pub name: Option<Arc<str>>,
     pub key: Option<Arc<Key>>,
+    /// Whether it is given out in parts.
+    pub parts: bool,
 }
 
 /// The segment that grows.
@@ -70,12 +86,16 @@ pub(super) struct Open {
     independent: bool,
     frames: u64,
     parts: Vec<Arc<Part>>,
+    next_part: Option<Arc<str>>,
 }
 
 impl Lane {
-    pub(super) fn new(id: Arc<str>, tracks: &[Track], form: Form) -> Self {
-        let maker = match form {
-            Form::Ts | Form::Fmp4 => Maker::Ts(TsMaker::new(tracks)),
+    pub(super) fn new(id: Arc<str>, tracks: &[Track], form: Form, settings: &Settings) -> Self {
+        let maker = match (form, tracks.first()) {
+            (Form::Fmp4, Some(track)) => {
+                Maker::Fmp4(Box::new(Fmp4Maker::new(track, settings.rebuild_audio_times)))
+            }
+            _ => Maker::Ts(Box::new(TsMaker::new(tracks, settings.rebuild_audio_times))),
         };
         let mut lane = Self {
             id,
@@ -83,14 +103,19 @@ impl Lane {
             codecs: "".into(),
             tracks: Arc::new([]),
             maker,
+            init: None,
+            init_key: None,
             open: None,
             segments: VecDeque::new(),
             lingering: VecDeque::new(),
             kept: 0,
             discontinuity_sequence: 0,
+            end: i64::MIN,
+            frame_time: Duration::ZERO,
             pace: Pace::default(),
+            told: false,
         };
-        lane.set_tracks(tracks);
+        lane.describe(tracks);
         lane
     }
 
@@ -101,35 +126,158 @@ impl Lane {
     fn timescale(&self) -> u32 {
         match &self.maker {
             Maker::Ts(_) => CLOCK,
+            Maker::Fmp4(maker) => maker.timescale(),
         }
     }
 
     /// A segment begins.
     pub(super) fn begin(&mut self, begin: Begin, changes: &mut Vec<Change>) {
         if let Some(name) = &begin.name {
-            let promised = Promised { rendition: self.id.clone(), number: begin.number, part: None };
-            changes.push(Change::Promise(name.clone(), promised));
+            changes.push(self.promise(name.clone(), begin.number, None));
         }
-        let start = rescale(begin.time, CLOCK, self.timescale());
+        let start = rescale(begin.time, CLOCK, self.timescale()).max(self.end);
         self.discontinuity_sequence += u64::from(begin.discontinuity);
-        self.open = Some(Open { begin, init: None, start, independent: false, frames: 0, parts: Vec::new() });
+        if let Maker::Fmp4(maker) = &mut self.maker {
+            maker.skip(self.end);
+            if begin.discontinuity {
+                maker.restart();
+            }
+        }
+        if begin.key.as_ref().map(|key| &key.uri) != self.init_key.as_ref() {
+            self.init = None;
+        }
+        let mut open = Open {
+            init: self.init.clone(),
+            start,
+            independent: false,
+            frames: 0,
+            parts: Vec::new(),
+            next_part: None,
+            begin,
+        };
+        self.promise_part(&mut open, changes);
+        self.open = Some(open);
     }
 
-    pub(super) fn frame(&mut self, frame: &Frame, kind: Kind) {
-        let Some(open) = &mut self.open else { return };
+    fn promise(&self, name: Arc<str>, number: u64, part: Option<u32>) -> Change {
+        Change::Promise(name, Promised { rendition: self.id.clone(), number, part })
+    }
+
+    fn promise_part(&self, open: &mut Open, changes: &mut Vec<Change>) {
+        let Some(segment) = open.begin.name.as_ref().filter(|_| open.begin.parts) else { return };
+        let number = u32::try_from(open.parts.len()).unwrap_or(u32::MAX);
+        let name: Arc<str> = names::part(segment, number).into();
+        changes.push(self.promise(name.clone(), open.begin.number, Some(number)));
+        open.next_part = Some(name);
+    }
+
+    /// Adds a frame. `part`: how long parts are at most, where there are any. Gives what that should rather be.
+    pub(super) fn frame(
+        &mut self,
+        frame: &Frame,
+        kind: Kind,
+        part: Option<Duration>,
+        settings: &Settings,
+        stream: &StreamName,
+        changes: &mut Vec<Change>,
+    ) -> Option<Duration> {
+        let mut open = self.open.take()?;
+        let timescale = self.timescale();
         if self.tracks.first().is_some_and(|track| track.id == frame.track) {
             self.pace.frame(frame.dts);
         }
+        if open.init.is_none() && matches!(self.maker, Maker::Fmp4(_)) {
+            self.make_init(&open, frame, settings, stream, changes);
+            open.init = self.init.clone();
+            if open.init.is_none() {
+                self.open = Some(open);
+                return None;
+            }
+        }
         let first = open.frames == 0;
         open.frames += 1;
+        let mut wanted = None;
+        let mut piece = None;
         match &mut self.maker {
             Maker::Ts(maker) => {
                 if first {
-                    open.independent = kind != Kind::Video && self.kind != Kind::Video
-                        || kind == Kind::Video && frame.is_key();
+                    open.independent = if self.kind == Kind::Video {
+                        kind == Kind::Video && frame.is_key()
+                    } else {
+                        kind == Kind::Audio
+                    };
                     maker.begin(frame, kind);
                 }
                 maker.frame(frame);
+            }
+            Maker::Fmp4(maker) => {
+                if first {
+                    open.independent = frame.is_key() || kind == Kind::Audio;
+                }
+                let part = part.filter(|_| open.begin.parts && open.begin.name.is_some());
+                let pushed = maker.frame(frame, part.map(|part| ticks_of(part, timescale)));
+                wanted = pushed.wanted.map(|ticks| duration(ticks, timescale));
+                piece = pushed.part;
+            }
+        }
+        if let Some(piece) = piece {
+            self.add_part(&mut open, piece, changes);
+            self.promise_part(&mut open, changes);
+        }
+        self.open = Some(open);
+        wanted
+    }
+
+    fn add_part(&self, open: &mut Open, piece: Piece, changes: &mut Vec<Change>) {
+        let Some(segment) = open.begin.name.as_ref().filter(|_| open.begin.parts) else { return };
+        let number = u32::try_from(open.parts.len()).unwrap_or(u32::MAX);
+        let name: Arc<str> = names::part(segment, number).into();
+        let data = Data::of(piece.chunks);
+        let resource = Resource { data: data.clone(), content_type: segment_type(self.form()) };
+        changes.push(Change::Put(name.clone(), resource, Sort::Part));
+        open.next_part = None;
+        open.parts.push(Arc::new(Part {
+            number,
+            start: piece.start,
+            ticks: piece.ticks,
+            duration: duration(piece.ticks, self.timescale()),
+            independent: piece.independent,
+            name,
+            data,
+        }));
+    }
+
+    fn make_init(
+        &mut self,
+        open: &Open,
+        frame: &Frame,
+        settings: &Settings,
+        stream: &StreamName,
+        changes: &mut Vec<Change>,
+    ) {
+        let Maker::Fmp4(maker) = &mut self.maker else { return };
+        match maker.init(frame, open.begin.key.as_deref()) {
+            Ok(data) => {
+                let vars = Vars {
+                    stream,
+                    track: Some(&self.id),
+                    seq: open.begin.number,
+                    wall_ms: open.begin.wall_ms,
+                    timestamp: open.begin.timestamp,
+                    duration_ms: None,
+                };
+                let name: Arc<str> = settings.init_file.name(&vars).unwrap_or_default().into();
+                let data = Data::of(vec![data]);
+                let content_type = if self.kind == Kind::Video { "video/mp4" } else { "audio/mp4" };
+                let resource = Resource { data: data.clone(), content_type };
+                changes.push(Change::Put(name.clone(), resource, Sort::Init));
+                self.init_key = open.begin.key.as_ref().map(|key| key.uri.clone());
+                self.init = Some(Arc::new(Init { name, data }));
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.told, true) {
+                    log::warn!("segments of {stream}: rendition {} has to wait: {error}", self.id);
+                }
             }
         }
     }
@@ -138,30 +286,65 @@ impl Lane {
     pub(super) fn growing(&self) -> usize {
         match &self.maker {
             Maker::Ts(maker) => maker.len(),
+            Maker::Fmp4(maker) => maker.len(),
         }
     }
 
-    /// The segment that grows ends where the next one will begin, in ticks of 90 kHz. `name` makes its name of its
-    /// duration in milliseconds, where that was not known before.
+    /// The segment that grows ends. `end` is where the next one will begin, in ticks of 90 kHz; `main`: of this rendition
+    /// that is exact. `name` makes its name of its duration in milliseconds, where that was not known before.
     pub(super) fn finish(
         &mut self,
         end: i64,
+        main: bool,
+        part: Option<Duration>,
         name: impl FnOnce(u64) -> Arc<str>,
         changes: &mut Vec<Change>,
-    ) -> Option<Arc<Segment>> {
-        let open = self.open.take()?;
+    ) -> Option<(Arc<Segment>, Option<Duration>)> {
+        let mut open = self.open.take()?;
         let timescale = self.timescale();
-        let (chunks, ticks) = match &mut self.maker {
-            Maker::Ts(maker) => {
-                (maker.finish(), u64::try_from(end.saturating_sub(open.start)).unwrap_or(0).max(1))
+        let until = rescale(end, CLOCK, timescale);
+        let mut wanted = None;
+        let mut gap = open.frames == 0;
+        let (mut chunks, ticks) = match &mut self.maker {
+            Maker::Ts(maker) => (maker.finish(), ticks_between(open.start, until)),
+            Maker::Fmp4(maker) => {
+                let exact = main.then(|| maker.ticks(end));
+                let part = part.filter(|_| open.begin.parts && open.begin.name.is_some());
+                match maker.finish(exact, part.map(|part| ticks_of(part, timescale))) {
+                    Some(done) => {
+                        open.start = done.start;
+                        self.frame_time = maker.frame_time(open.frames, done.ticks);
+                        wanted = done.wanted.map(|ticks| duration(ticks, timescale));
+                        for piece in done.parts {
+                            self.add_part(&mut open, piece, changes);
+                        }
+                        (done.chunks, done.ticks)
+                    }
+                    None => {
+                        gap = true;
+                        (Vec::new(), ticks_between(open.start, until))
+                    }
+                }
             }
         };
+        if gap {
+            chunks.clear();
+        }
+        if let Some(name) = open.next_part.take() {
+            changes.push(Change::Drop(name));
+        }
+        if wanted.is_some() {
+            withdraw(&mut open.parts, changes);
+        }
+        self.end = open.start.saturating_add(i64::try_from(ticks).unwrap_or(i64::MAX));
         let duration = duration(ticks, timescale);
         let begin = open.begin;
         let name =
             begin.name.unwrap_or_else(|| name(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)));
-        let gap = open.frames == 0;
-        let data = Data::of(if gap { Vec::<Bytes>::new() } else { chunks });
+        if let Some(key) = begin.key.as_ref().filter(|key| key.method == KeyMethod::Aes128 && !gap) {
+            chunks = vec![key.encrypt(&chunks)];
+        }
+        let data = Data::of(chunks);
         self.kept += usize::try_from(data.len()).unwrap_or(usize::MAX);
         let segment = Arc::new(Segment {
             number: begin.number,
@@ -183,15 +366,20 @@ impl Lane {
         changes.push(if gap {
             Change::Drop(name)
         } else {
-            Change::Put(name, Resource { data, content_type: segment_type(self.form()) })
+            Change::Put(
+                name,
+                Resource { data, content_type: segment_type(self.form()) },
+                Sort::Segment(self.id.clone(), begin.number),
+            )
         });
         self.segments.push_back(segment.clone());
-        Some(segment)
+        Some((segment, wanted))
     }
 
     fn form(&self) -> Form {
         match self.maker {
             Maker::Ts(_) => Form::Ts,
+            Maker::Fmp4(_) => Form::Fmp4,
         }
     }
 
@@ -208,16 +396,58 @@ impl Lane {
         }
     }
 
+    /// How long a frame is, as of the last segment.
+    pub(super) fn frame_time(&self) -> Duration {
+        self.frame_time
+    }
+
     /// It goes on with other tracks.
-    pub(super) fn set_tracks(&mut self, tracks: &[Track]) {
-        let codecs: Vec<&str> =
-            tracks.iter().map(|track| track.facts.rfc6381.as_str()).filter(|text| !text.is_empty()).collect();
-        self.codecs = codecs.join(",").into();
+    pub(super) fn set_tracks(&mut self, tracks: &[Track], settings: &Settings) {
+        self.describe(tracks);
+        self.init = None;
+        match (&mut self.maker, tracks.first()) {
+            (Maker::Ts(maker), _) => maker.set_tracks(tracks),
+            (Maker::Fmp4(maker), Some(track)) => {
+                let old = maker.timescale();
+                **maker = Fmp4Maker::new(track, settings.rebuild_audio_times);
+                if self.end > i64::MIN {
+                    self.end = rescale(self.end, old, maker.timescale()).saturating_add(1);
+                }
+            }
+            (Maker::Fmp4(_), None) => {}
+        }
+    }
+
+    fn describe(&mut self, tracks: &[Track]) {
+        let codecs = tracks.iter().map(|track| track.facts.rfc6381.as_str()).filter(|text| !text.is_empty());
+        self.codecs = codecs.collect::<Vec<&str>>().join(",").into();
         self.kind = tracks.first().map_or(Kind::Data, Track::kind);
         self.tracks = tracks.into();
         self.pace = Pace::default();
-        match &mut self.maker {
-            Maker::Ts(maker) => maker.set_tracks(tracks),
+        self.told = false;
+    }
+
+    /// Tells no parts any more, and none of the segment that grows.
+    pub(super) fn withdraw(&mut self, changes: &mut Vec<Change>) {
+        if let Some(open) = &mut self.open {
+            withdraw(&mut open.parts, changes);
+            open.begin.parts = false;
+            changes.extend(open.next_part.take().map(Change::Drop));
+        }
+        self.drop_parts(Duration::ZERO, changes);
+    }
+
+    /// Tells no parts any more of segments further in the past than `keep`.
+    pub(super) fn drop_parts(&mut self, keep: Duration, changes: &mut Vec<Change>) {
+        let mut past = Duration::ZERO;
+        for segment in self.segments.iter_mut().rev() {
+            let recent = past < keep;
+            past += segment.duration;
+            if recent || segment.parts.is_empty() {
+                continue;
+            }
+            changes.extend(segment.parts.iter().map(|part| Change::Drop(part.name.clone())));
+            Arc::make_mut(segment).parts = Arc::new([]);
         }
     }
 
@@ -236,9 +466,52 @@ impl Lane {
     /// Forgets the oldest segment that lingers; whether there was one.
     pub(super) fn forget(&mut self, changes: &mut Vec<Change>) -> bool {
         let Some(segment) = self.lingering.pop_front() else { return false };
-        self.kept = self.kept.saturating_sub(usize::try_from(segment.data.len()).unwrap_or(usize::MAX));
+        self.kept = self.kept.saturating_sub(in_memory(&segment.data));
         changes.push(Change::Drop(segment.name.clone()));
+        // What it needed goes when no later one needs it.
+        let next = self.lingering.front().or(self.segments.front());
+        let growing = self.open.as_ref();
+        let init = next.map_or(growing.and_then(|open| open.init.as_ref()), |next| next.init.as_ref());
+        if let Some(old) = &segment.init
+            && init.or(self.init.as_ref()).is_none_or(|init| init.name != old.name)
+        {
+            changes.push(Change::Drop(old.name.clone()));
+        }
         true
+    }
+
+    /// The number of the oldest segment there is.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let oldest = self.lingering.front().or(self.segments.front()).map(|segment| segment.number);
+        oldest.or(self.open.as_ref().map(|open| open.begin.number))
+    }
+
+    /// A segment is in this file now; whether it is still there.
+    pub(super) fn written(
+        &mut self,
+        number: u64,
+        file: &Path,
+        changes: &mut Vec<Change>,
+    ) -> Option<Arc<Segment>> {
+        let mut all = self.lingering.iter_mut().chain(&mut self.segments);
+        let segment = all.find(|segment| segment.number == number)?;
+        let data = Data::File { path: file.into(), len: segment.data.len() };
+        self.kept = self.kept.saturating_sub(in_memory(&segment.data));
+        Arc::make_mut(segment).data = data.clone();
+        let segment = segment.clone();
+        let resource = Resource { data, content_type: segment_type(self.form()) };
+        changes.push(Change::Put(segment.name.clone(), resource, Sort::Segment(self.id.clone(), number)));
+        Some(segment)
+    }
+
+    /// Forgets all; it is no more.
+    pub(super) fn dispose(&mut self, changes: &mut Vec<Change>) {
+        self.open = None;
+        while !self.segments.is_empty() {
+            self.retire(changes);
+        }
+        while self.forget(changes) {}
+        changes.extend(self.init.take().map(|init| Change::Drop(init.name.clone())));
     }
 
     /// What rooms see of it.
@@ -252,7 +525,7 @@ impl Lane {
             init: open.init.clone(),
             key: open.begin.key.clone(),
             parts: open.parts.as_slice().into(),
-            next_part: None,
+            next_part: open.next_part.clone(),
         });
         Rendition {
             id: self.id.clone(),
@@ -275,6 +548,23 @@ impl Lane {
         let told = told.and_then(|(n, d)| u32::try_from(u64::from(n) * 1000 / u64::from(d)).ok());
         told.filter(|rate| (1..=1_000_000).contains(rate)).or_else(|| self.pace.rate(track.timescale))
     }
+}
+
+fn withdraw(parts: &mut Vec<Arc<Part>>, changes: &mut Vec<Change>) {
+    changes.extend(parts.drain(..).map(|part| Change::Drop(part.name.clone())));
+}
+
+fn in_memory(data: &Data) -> usize {
+    if let Data::Memory { len, .. } = data { usize::try_from(*len).unwrap_or(usize::MAX) } else { 0 }
+}
+
+fn ticks_between(start: i64, end: i64) -> u64 {
+    u64::try_from(end.saturating_sub(start)).unwrap_or(0).max(1)
+}
+
+/// A time in ticks, rounded down.
+fn ticks_of(time: Duration, timescale: u32) -> u64 {
+    u64::try_from(time.as_nanos() * u128::from(timescale) / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
 fn bandwidth(segments: &VecDeque<Arc<Segment>>) -> Bandwidth {

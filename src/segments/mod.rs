@@ -24,8 +24,13 @@
 
 mod builder;
 mod cutter;
+mod disk;
+mod fmp4;
+#[cfg(test)]
+mod hard_tests;
 mod index;
 mod job;
+mod keys;
 mod lane;
 mod mixer;
 mod names;
@@ -35,12 +40,21 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
+mod times;
 mod ts;
 
 pub use self::index::{Lookup, Pending, Resource};
 pub use self::presentation::Presentation;
 pub use self::service::Segments;
 pub use self::state::{Bandwidth, Data, Growing, Init, Key, KeyMethod, Part, Rendition, Segment, State};
+
+use std::sync::Arc;
+
+use crate::hub::StreamName;
+
+/// Makes the playlist files of a stream whose segments are on disk: name below the root, and text. What it is given
+/// has only segments that are there.
+pub type PlaylistFiles = dyn Fn(&StreamName, &Arc<State>) -> Vec<(String, String)> + Send + Sync;
 
 /// What segments are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -71,10 +71,14 @@ impl Template {
 }
 
 /// The name of a segment's part.
-#[cfg_attr(not(test), expect(dead_code, reason = "parts come with fMP4"))]
 pub(super) fn part(segment: &str, number: u32) -> String {
     let (stem, extension) = split(segment);
     format!("{stem}.{number}{extension}")
+}
+
+/// A name of someone else's, as a path below a root.
+pub(super) fn relative(name: &str) -> Option<String> {
+    Some(below(name)).filter(|name| !name.is_empty())
 }
 
 /// Before the extension, and the extension with its dot.

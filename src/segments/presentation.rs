@@ -1,7 +1,7 @@
 //! One stream in one form, as rooms see it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use portable_atomic::AtomicU64;
@@ -16,6 +16,7 @@ pub struct Presentation {
     name: StreamName,
     state: watch::Sender<Arc<State>>,
     viewed: Viewed,
+    error: Mutex<Option<Arc<str>>>,
 }
 
 impl Presentation {
@@ -30,7 +31,12 @@ impl Presentation {
             run: 0,
             ended: false,
         };
-        Self { name, state: watch::Sender::new(Arc::new(state)), viewed: Viewed::default() }
+        Self {
+            name,
+            state: watch::Sender::new(Arc::new(state)),
+            viewed: Viewed::default(),
+            error: Mutex::default(),
+        }
     }
 
     /// Whose segments these are.
@@ -63,6 +69,16 @@ impl Presentation {
     /// [`Segments::resource`]: super::Segments::resource
     pub fn touch(&self) {
         self.viewed.touch();
+    }
+
+    /// Why segments can't be written to disk at present.
+    #[must_use]
+    pub fn error(&self) -> Option<Arc<str>> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_error(&self, error: Option<Arc<str>>) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
     }
 
     pub(super) fn viewed(&self) -> &Viewed {

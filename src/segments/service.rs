@@ -1,7 +1,8 @@
 //! Which streams have segments: starts and stops their jobs, and finds what they made.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use portable_atomic::{AtomicUsize, Ordering};
@@ -9,10 +10,10 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::builder::LEAST_MEMORY;
 use super::index::{Index, Lookup};
-use super::job::{End, Job};
+use super::job::Job;
 use super::presentation::Presentation;
 use super::settings::{Settings, Slot};
-use super::{Form, Want};
+use super::{Form, PlaylistFiles, Want};
 use crate::config;
 use crate::hub::{Event, Hub, StreamName};
 
@@ -23,6 +24,9 @@ pub struct Segments {
     index: Arc<Index>,
     budget: Arc<Budget>,
     jobs: Mutex<HashMap<(StreamName, Slot), Running>>,
+    /// Numbers of streams that are gone: names are not given twice.
+    numbers: Mutex<HashMap<(StreamName, Slot), u64>>,
+    playlists: OnceLock<Arc<PlaylistFiles>>,
     /// For tasks that must not keep it.
     this: Weak<Segments>,
 }
@@ -32,7 +36,12 @@ struct Running {
     /// The number of the next segment; while the job runs, that of its first.
     number: u64,
     active: bool,
+    /// What the last job has left on disk.
+    files: Vec<PathBuf>,
 }
+
+/// The most streams whose numbers are remembered.
+const REMEMBERED: usize = 10_000;
 
 impl Segments {
     /// For the streams of `hub`. Nothing is made before [`run`](Self::run) or [`open`](Self::open).
@@ -44,6 +53,8 @@ impl Segments {
             index: Arc::default(),
             budget: Arc::default(),
             jobs: Mutex::default(),
+            numbers: Mutex::default(),
+            playlists: OnceLock::new(),
             this: this.clone(),
         })
     }
@@ -65,6 +76,11 @@ impl Segments {
     /// The segments of all streams together may take `bytes`. Unlimited until this is called.
     pub fn limit_memory(&self, bytes: usize) {
         self.budget.total.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Who makes the playlists of streams whose segments are on disk; the first call counts.
+    pub fn set_playlists(&self, playlists: Arc<PlaylistFiles>) {
+        let _ = self.playlists.set(playlists);
     }
 
     /// The configuration was replaced: streams that are to have segments now get them. Those that have some go on as they
@@ -140,7 +156,8 @@ impl Segments {
         let running = jobs.entry(key.clone()).or_insert_with(|| {
             let form = settings.form.unwrap_or(Form::Ts);
             let presentation = Arc::new(Presentation::new(name.clone(), form, settings.target));
-            Running { presentation, number: 0, active: false }
+            let number = self.numbers().get(&key).copied().unwrap_or(0);
+            Running { presentation, number, active: false, files: Vec::new() }
         });
         running.active = true;
         let presentation = running.presentation.clone();
@@ -151,33 +168,63 @@ impl Segments {
             settings: Arc::new(settings),
             presentation: presentation.clone(),
             number: running.number,
+            playlists: self.playlists.get().cloned(),
+            old_files: std::mem::take(&mut running.files),
         };
         drop(jobs);
         tokio::spawn(async move {
             let (dispose, window) = (job.settings.dispose, job.settings.window);
-            let (end, number) = job.run(frames).await;
-            let keep = if dispose.is_zero() { window * 2 } else { dispose };
-            this.ended(key, number, if end == End::Unwatched { Duration::ZERO } else { keep }).await;
+            let end = job.run(frames).await;
+            let keep = match dispose {
+                _ if end.unwatched => Duration::ZERO,
+                Duration::ZERO => window * 2,
+                dispose => dispose,
+            };
+            // With "never", memory is given back, and files stay.
+            let files = if dispose.is_zero() && !end.unwatched { Vec::new() } else { end.files };
+            this.ended(key, end.number, files, keep).await;
         });
         Some(presentation)
     }
 
     /// A job has ended: what it made is kept for a while.
-    async fn ended(&self, key: (StreamName, Slot), number: u64, keep: Duration) {
-        let live = {
+    async fn ended(&self, key: (StreamName, Slot), number: u64, files: Vec<PathBuf>, keep: Duration) {
+        let presentation = {
             let mut jobs = self.lock();
             let Some(running) = jobs.get_mut(&key) else { return };
-            (running.active, running.number) = (false, number);
+            (running.active, running.number, running.files) = (false, number, files);
             running.presentation.clone()
         };
-        tokio::time::sleep(keep).await;
-        let mut jobs = self.lock();
-        let idle = jobs.get(&key).is_some_and(|running| !running.active && running.number == number);
-        if idle {
-            jobs.remove(&key);
-            drop(jobs);
-            self.index.forget(&live);
+        if self.hub.is_live(&key.0) {
+            // Published again at this very moment, when there was no place for another job.
+            self.start(&key.0);
         }
+        tokio::time::sleep(keep).await;
+        let files = {
+            let mut jobs = self.lock();
+            let idle = jobs.get(&key).is_some_and(|running| !running.active && running.number == number);
+            if !idle {
+                return;
+            }
+            let mut numbers = self.numbers();
+            if numbers.len() >= REMEMBERED {
+                numbers.clear();
+            }
+            numbers.insert(key.clone(), number);
+            jobs.remove(&key).map(|running| running.files).unwrap_or_default()
+        };
+        self.index.forget(&presentation);
+        if !files.is_empty() {
+            // Nobody waits for it.
+            let _ = tokio::task::spawn_blocking(move || {
+                files.iter().for_each(|file| drop(std::fs::remove_file(file)));
+            })
+            .await;
+        }
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, HashMap<(StreamName, Slot), u64>> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(StreamName, Slot), Running>> {

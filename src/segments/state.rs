@@ -208,8 +208,9 @@ pub struct Key {
     pub ours: bool,
     /// The initialisation vector of the first block.
     pub iv: [u8; 16],
+    /// Which key it is, to players of MP4.
+    pub(super) key_id: [u8; 16],
     /// The key.
-    #[expect(dead_code, reason = "encryption comes next")]
     pub(super) secret: [u8; 16],
 }
 
