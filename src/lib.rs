@@ -6,7 +6,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | top | [`server`]: assembly, listeners, signals, limits |
-//! | protocols | `rtmp` `http_live` `hls` `dash`: one protocol, one folder, one feature |
+//! | protocols | `rtmp` `http_live` `hls` `dash`: one protocol, one folder, one feature · `record`: files, and their playback |
 //! | built once | `segments`: a live stream cut into segments, for HLS and DASH |
 //! | shared | [`hub`]: live streams by name, fan-out · [`net`]: sockets and the HTTP front |
 //! | containers | [`mod@format`]: bytes to frames and back, no I/O, no clock |
@@ -31,6 +31,8 @@ pub mod id;
 pub mod media;
 pub mod net;
 pub mod pulse;
+#[cfg(feature = "record")]
+pub mod record;
 #[cfg(feature = "rtmp")]
 pub mod rtmp;
 #[cfg(feature = "segments")]

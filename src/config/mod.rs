@@ -28,7 +28,8 @@ pub use self::store::{StoreError, store};
 pub use self::value::{
     Duplicate, Encryption, LogTarget, MergeWindow, OnError, PlaylistType, Ratio, Size, Variant, Wait,
 };
-pub use self::vhost::Vhosts;
+pub use self::value::{Free, Fsync, RecordFormat, RecordPlan, TimeJitter};
+pub use self::vhost::{Vhosts, matches};
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -198,6 +199,8 @@ section! {
         live http_live: HttpLive = HttpLive::default();
         /// RTMP players.
         live play: Play = Play::default();
+        /// Recordings of streams (DVR), and what becomes of them.
+        live record: Record = Record::default();
     }
 }
 
@@ -334,6 +337,57 @@ section! {
     pub struct Play {
         /// A stream nobody publishes: "no" refuses, a duration or "forever" waits.
         live wait: Wait = Wait::Forever;
+    }
+}
+
+section! {
+    /// Recordings of streams (DVR), and what becomes of them. They are played under /recordings/ on the HTTP port.
+    pub struct Record {
+        /// Whether streams are recorded.
+        live enabled: bool = false;
+        /// Which of them: app/stream, with `*` and `?`. A [[vhost.*.match]] can say it, too.
+        live streams: Vec<String> = vec!["*".to_owned()];
+        /// When a file begins and ends: "session" is one for each publisher, "segment" begins another after each duration,
+        /// "api" records only what was asked for.
+        live plan: RecordPlan = RecordPlan::Session;
+        /// The container. "fmp4" and "ts" play up to the last fragment after a power cut; "mp4" and "flv" have ".tmp" at the
+        /// end of their names until they are closed, or mended at the next start.
+        live format: RecordFormat = RecordFormat::Fmp4;
+        /// Where files go: [vhost] [app] [stream], and of the time when a file begins (UTC) [timestamp] in milliseconds,
+        /// [2006] [01] [02] [15] [04] [05] [999]. A directory gets [stream].[timestamp] and the end of the format. Files lie
+        /// below what stands before the first of these; only recordings of this server are ever deleted there.
+        live path: String = "recordings/[app]/".to_owned();
+        /// A directory that has to be a mount point, e.g. that of the memory card: nothing is recorded while it is none. "":
+        /// not looked at.
+        live mount: Option<PathBuf> = None;
+        /// How long a file is with the plan "segment".
+        live duration: Duration = secs(30), secs(1)..=secs(86_400);
+        /// Begin a file only at a key frame.
+        live wait_keyframe: bool = true;
+        /// Times in files: "full" begins at 0 and never stands still, "zero" begins at 0, "off" has the stream's.
+        live time_jitter: TimeJitter = TimeJitter::Full;
+        /// A publisher that comes back within the grace period goes on in the same file, if its codecs are the same.
+        live append: bool = false;
+        /// How long fragments of MP4 are, and how often other files are brought up to date: what a crash costs.
+        live fragment: Duration = secs(1), Duration::from_millis(100)..=secs(60);
+        /// Writes end at multiples of this, but for those that complete a fragment.
+        live write_size: Size = Size::kib(256), Size::kib(4)..=Size::mib(16);
+        /// When the system is asked to put what was written on the medium: what a power cut costs, and what wears flash.
+        live fsync: Fsync = Fsync::Interval;
+        /// How often that is with fsync = "interval".
+        live fsync_interval: Duration = secs(10), secs(1)..=secs(3600);
+        /// How much of a stream waits in memory for a slow card. What is beyond is lost up to the next key frame.
+        live queue: Size = Size::mib(8), Size::kib(256)..=Size::mib(1024);
+        /// After how long recording is tried again when it failed.
+        live retry: Duration = secs(5), Duration::from_millis(100)..=secs(3600);
+        /// Recordings that ended so long ago are deleted. "0s": never.
+        live max_age: Duration = Duration::ZERO, Duration::ZERO..=secs(315_360_000);
+        /// The most that the recordings of one stream take; beyond, the oldest are deleted. 0: no limit.
+        live quota: Size = Size::new(0), Size::new(0)..=Size::new(1 << 50);
+        /// The most that all recordings below the same directory take together. 0: no limit.
+        live total_quota: Size = Size::new(0), Size::new(0)..=Size::new(1 << 50);
+        /// How much of the file system is kept free by deleting the oldest recordings: a size, or a part such as "5%".
+        live min_free: Free = Free::Percent(5);
     }
 }
 

@@ -44,6 +44,12 @@ impl Size {
     pub fn bytes(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
+
+    /// The number of bytes, of things that need not fit into memory.
+    #[must_use]
+    pub const fn count(self) -> u64 {
+        self.0
+    }
 }
 
 /// How long what is new may wait, so that one write carries more of it.
@@ -169,6 +175,94 @@ impl Ratio {
     #[must_use]
     pub fn of(self, time: Duration) -> Duration {
         time.saturating_mul(self.0) / 1000
+    }
+}
+
+choice! {
+    /// When a recording begins and ends.
+    pub enum RecordPlan("\"session\", \"segment\" or \"api\"") {
+        /// Only when asked for.
+        Api = "api",
+        /// A new file after a time.
+        Segment = "segment",
+        /// One for each publisher.
+        Session = "session",
+    }
+}
+
+choice! {
+    /// The container of a recording.
+    pub enum RecordFormat("\"fmp4\", \"mp4\", \"flv\" or \"ts\"") {
+        /// FLV.
+        Flv = "flv",
+        /// Fragmented MP4.
+        Fmp4 = "fmp4",
+        /// MP4 with its tables in front.
+        Mp4 = "mp4",
+        /// MPEG transport stream.
+        Ts = "ts",
+    }
+}
+
+choice! {
+    /// The times in a recording.
+    pub enum TimeJitter("\"full\", \"zero\" or \"off\"") {
+        /// From 0, each later than the one before.
+        Full = "full",
+        /// The stream's.
+        Off = "off",
+        /// From 0.
+        Zero = "zero",
+    }
+}
+
+choice! {
+    /// When what was written is put on the medium.
+    pub enum Fsync("\"never\", \"fragment\" or \"interval\"") {
+        /// With each fragment.
+        Fragment = "fragment",
+        /// After a time.
+        Interval = "interval",
+        /// When the system likes to.
+        Never = "never",
+    }
+}
+
+/// How much of a file system is kept free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Free {
+    /// So many bytes.
+    Bytes(Size),
+    /// So many hundredths of it, 0 to 100.
+    Percent(u8),
+}
+
+impl Free {
+    /// In bytes, of a file system of `total` bytes.
+    #[must_use]
+    pub fn of(self, total: u64) -> u64 {
+        match self {
+            Self::Bytes(size) => size.0,
+            Self::Percent(percent) => total / 100 * u64::from(percent),
+        }
+    }
+}
+
+impl Value for Free {
+    const EXPECTED: &'static str = "a size such as \"512MiB\", or a part such as \"5%\"";
+
+    fn parse(item: &Item) -> Option<Self> {
+        match item.word().and_then(|text| text.trim().strip_suffix('%')) {
+            Some(percent) => percent.parse().ok().filter(|percent| *percent <= 100).map(Self::Percent),
+            None => Size::parse(item).map(Self::Bytes),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Bytes(size) => size.text(),
+            Self::Percent(percent) => format!("\"{percent}%\""),
+        }
     }
 }
 

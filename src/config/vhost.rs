@@ -42,6 +42,13 @@ impl Vhosts {
         change(Arc::make_mut(&mut self.default.all));
     }
 
+    /// What holds for any stream: the rules of all vhosts and patterns.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Vhost>> {
+        let rules = std::iter::once(&self.default).chain(self.named.iter().map(|(_, rules)| rules));
+        rules
+            .flat_map(|rules| std::iter::once(&rules.all).chain(rules.matches.iter().map(|(_, vhost)| vhost)))
+    }
+
     /// The names that have a section, in lower case, without "default".
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.named.iter().map(|(name, _)| name.as_str())
@@ -157,7 +164,8 @@ pub(super) fn inherited(path: &str) -> Option<String> {
 }
 
 /// Whether `pattern` (`*` any characters, `?` one) matches `app/stream`.
-fn matches(pattern: &str, app: &str, stream: &str) -> bool {
+#[must_use]
+pub fn matches(pattern: &str, app: &str, stream: &str) -> bool {
     let pattern = pattern.as_bytes();
     let text: Vec<u8> = app.bytes().chain([b'/']).chain(stream.bytes()).collect();
     let (mut p, mut t) = (0, 0);

@@ -23,6 +23,11 @@ pub(super) trait Room: Send + Sync {
 
     /// The server stops: ends what the hub doesn't know of.
     fn stop(&self) {}
+
+    /// Whether there is something to finish before the process may end.
+    fn busy(&self) -> bool {
+        false
+    }
 }
 
 /// Takes connections.
@@ -161,6 +166,8 @@ mod http {
         viewers: crate::hls::Viewers,
         #[cfg(feature = "dash")]
         seats: crate::dash::Seats,
+        #[cfg(feature = "record")]
+        records: crate::record::Records,
     }
 
     impl HttpRoom {
@@ -172,6 +179,14 @@ mod http {
         ) -> Self {
             let current = config.current();
             let mut services: Vec<Box<dyn Service>> = Vec::new();
+            // Before all others: it takes only what there is under /recordings/.
+            #[cfg(feature = "record")]
+            let records = {
+                let records = crate::record::Records::new(hub.clone(), config.clone());
+                tokio::spawn(records.clone().run());
+                services.push(Box::new(crate::record::Playback::new(&records)));
+                records
+            };
             // Before live bodies: /live/demo-12.ts may be a segment.
             #[cfg(feature = "hls")]
             let viewers = {
@@ -201,6 +216,8 @@ mod http {
                 viewers,
                 #[cfg(feature = "dash")]
                 seats,
+                #[cfg(feature = "record")]
+                records,
             }
         }
     }
@@ -229,6 +246,8 @@ mod http {
 
         fn reloaded(&self, config: &Config) {
             self.front.set_options(options(config));
+            #[cfg(feature = "record")]
+            self.records.reloaded();
         }
 
         fn stop(&self) {
@@ -237,6 +256,13 @@ mod http {
             self.viewers.finish();
             #[cfg(feature = "dash")]
             self.seats.finish();
+            #[cfg(feature = "record")]
+            self.records.shut_down();
+        }
+
+        #[cfg(feature = "record")]
+        fn busy(&self) -> bool {
+            self.records.busy()
         }
     }
 

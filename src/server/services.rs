@@ -163,9 +163,10 @@ impl Services {
         // yet) is not waited for longer than that.
         const FLUSH: Duration = Duration::from_millis(300);
         let mut flushed = None;
-        while self.limit.open() > 0 {
+        let busy = || self.rooms.iter().any(|room| room.busy());
+        while self.limit.open() > 0 || busy() {
             let now = Instant::now();
-            if self.hub.sessions() == 0 && now >= *flushed.get_or_insert(now + FLUSH) {
+            if self.hub.sessions() == 0 && !busy() && now >= *flushed.get_or_insert(now + FLUSH) {
                 return true;
             }
             if now >= deadline {

@@ -19,6 +19,8 @@ mod other_clients;
 #[cfg(test)]
 mod publish_play;
 #[cfg(test)]
+mod record;
+#[cfg(test)]
 mod republish;
 #[cfg(test)]
 mod slow_readers;

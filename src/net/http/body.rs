@@ -27,6 +27,10 @@ enum Inner {
         buffer: BytesMut,
     },
     Live(mpsc::Receiver<Bytes>),
+    Sized {
+        pieces: mpsc::Receiver<io::Result<Bytes>>,
+        left: u64,
+    },
     Shared {
         pieces: Arc<[Bytes]>,
         /// Which piece comes next.
@@ -66,6 +70,12 @@ impl Body {
             return Self::default();
         }
         Self(Inner::Shared { pieces, next, skip: usize::try_from(skip).unwrap_or(usize::MAX), left })
+    }
+
+    /// `len` bytes that come through a channel, made as they are sent. When it is closed before, the connection is, too.
+    #[must_use]
+    pub fn sized(pieces: mpsc::Receiver<io::Result<Bytes>>, len: u64) -> Self {
+        if len == 0 { Self::default() } else { Self(Inner::Sized { pieces, left: len }) }
     }
 
     /// What comes through a channel, until it is closed.
@@ -130,6 +140,15 @@ impl hyper::body::Body for Body {
                 *left = left.saturating_sub(u64::try_from(end - skip).unwrap_or(u64::MAX));
                 piece.slice(skip..end)
             }
+            Inner::Sized { left: 0, .. } => return Poll::Ready(None),
+            Inner::Sized { pieces, left } => {
+                let ended =
+                    || io::Error::new(io::ErrorKind::UnexpectedEof, "there is less than was promised");
+                let mut piece = ready!(pieces.poll_recv(cx)).unwrap_or_else(|| Err(ended()))?;
+                piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left = left.saturating_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+                piece
+            }
             Inner::Live(pieces) => match ready!(pieces.poll_recv(cx)) {
                 Some(piece) => piece,
                 None => return Poll::Ready(None),
@@ -139,14 +158,22 @@ impl hyper::body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, Inner::Empty | Inner::File { left: 0, .. } | Inner::Shared { left: 0, .. })
+        matches!(
+            self.0,
+            Inner::Empty
+                | Inner::File { left: 0, .. }
+                | Inner::Shared { left: 0, .. }
+                | Inner::Sized { left: 0, .. }
+        )
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Bytes(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
-            Inner::File { left, .. } | Inner::Shared { left, .. } => SizeHint::with_exact(*left),
+            Inner::File { left, .. } | Inner::Shared { left, .. } | Inner::Sized { left, .. } => {
+                SizeHint::with_exact(*left)
+            }
             Inner::Live(_) => SizeHint::default(),
         }
     }
