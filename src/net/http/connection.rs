@@ -42,6 +42,10 @@ const HTTP2_STREAMS: u32 = 64;
 #[cfg(feature = "tls")]
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 
+/// Why connections end on which nothing went wrong.
+pub(super) const DONE: &str = "done";
+pub(super) const IDLE: &str = "idle for too long";
+
 /// How long, and for how many bytes, we read on after a last reply: closing with bytes unread would reset the
 /// connection, and the client might never see the reply.
 const LINGER: Duration = Duration::from_secs(1);
@@ -285,8 +289,8 @@ impl Connection {
 /// Why hyper is done with a connection.
 fn why(done: Result<(), hyper::Error>) -> String {
     match done {
-        Ok(()) => "done".to_owned(),
-        Err(error) if error.is_timeout() => "idle for too long".to_owned(),
+        Ok(()) => DONE.to_owned(),
+        Err(error) if error.is_timeout() => IDLE.to_owned(),
         Err(error) if error.is_incomplete_message() => "the client left in the middle".to_owned(),
         Err(error) => match error.source() {
             Some(source) => match source.downcast_ref() {

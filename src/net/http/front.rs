@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hyper::{Method, StatusCode};
 use tokio::sync::watch;
 
-use super::connection::Connection;
+use super::connection::{Connection, DONE, IDLE};
 use super::io::Io;
 use super::reply::not_allowed;
 use super::service::{Begin, Live, LiveRequest, Outcome, Request, Service};
@@ -127,8 +127,10 @@ impl Front {
         if let Some(why) = Arc::clone(&connection).talk(io).await {
             let seconds = since.elapsed().as_secs_f64();
             let (requests, received, sent) = (connection.requests(), traffic.received(), traffic.sent());
-            // A load balancer or port scan that says nothing is no news.
-            let level = if traffic.received() == 0 { log::Level::Debug } else { log::Level::Info };
+            // A load balancer or port scan that says nothing is no news, nor are the thousands of requests a minute that
+            // viewers of segments make: the viewers themselves have their lines.
+            let news = traffic.received() > 0 && !matches!(&*why, DONE | IDLE);
+            let level = if news { log::Level::Info } else { log::Level::Debug };
             log::log!(level, session:% = id;
                 "{scheme} connection from {addr} ended after {seconds:.1} s: {why}; requests: {requests}, \
                  received: {received} bytes, sent: {sent} bytes");
