@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use portable_atomic::{AtomicUsize, Ordering};
+use portable_atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::builder::LEAST_MEMORY;
@@ -27,6 +27,7 @@ pub struct Segments {
     /// Numbers of streams that are gone: names are not given twice.
     numbers: Mutex<HashMap<(StreamName, Slot), u64>>,
     playlists: OnceLock<Arc<PlaylistFiles>>,
+    stopping: AtomicBool,
     /// For tasks that must not keep it.
     this: Weak<Segments>,
 }
@@ -55,6 +56,7 @@ impl Segments {
             jobs: Mutex::default(),
             numbers: Mutex::default(),
             playlists: OnceLock::new(),
+            stopping: AtomicBool::new(false),
             this: this.clone(),
         })
     }
@@ -133,12 +135,23 @@ impl Segments {
     fn start(&self, name: &StreamName) {
         let config = self.config.current();
         let vhost = config.vhost(&name.vhost, &name.app, &name.stream);
-        if vhost.hls.enabled && !vhost.hls.on_demand {
+        if cfg!(feature = "hls") && vhost.hls.enabled && !vhost.hls.on_demand {
             let _ = self.ensure(name, Slot::of(Want::Hls, vhost), vhost);
         }
-        if vhost.dash.enabled && !vhost.dash.on_demand {
+        if cfg!(feature = "dash") && vhost.dash.enabled && !vhost.dash.on_demand {
             let _ = self.open(name, Want::Dash);
         }
+    }
+
+    /// Begins nothing any more. What is being made ends with its stream.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether nothing is being made or written: once all streams have ended, a stop may go on.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.lock().values().all(|running| !running.active)
     }
 
     /// The presentation of a slot, with its job running if the stream is live.
@@ -147,6 +160,9 @@ impl Segments {
         let key = (name.clone(), slot);
         if let Some(running) = jobs.get(&key).filter(|running| running.active) {
             return Some(running.presentation.clone());
+        }
+        if self.stopping.load(Ordering::SeqCst) {
+            return None;
         }
         let settings = Settings::new(vhost, slot);
         let Ok(frames) = self.hub.frames(name, settings.memory.min(8 << 20)) else {
