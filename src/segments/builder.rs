@@ -299,6 +299,14 @@ impl Builder {
         }
     }
 
+    /// Gives up all that there is.
+    pub(super) fn dispose(&mut self) {
+        for lane in &mut self.lanes {
+            lane.dispose(&mut self.changes);
+        }
+        self.changes.extend(self.keys.drain(..).map(|(_, name)| Change::Drop(name)));
+    }
+
     /// Bytes of all that is kept and grows.
     pub(super) fn bytes(&self) -> usize {
         self.lanes.iter().map(|lane| lane.kept + lane.growing()).sum()
@@ -469,13 +477,11 @@ impl Builder {
                 log::error!("segments of {}: the system has no random numbers for a key", self.name);
                 return None;
             };
-            if key.ours || self.settings.key_path.is_some() {
-                let data = Data::of(vec![key.file()]);
-                let content_type = "application/octet-stream";
-                let resource = Resource { data, content_type };
-                self.changes.push(Change::Put(name.clone(), resource, Sort::Key));
-                self.keys.push_back((number, name));
-            }
+            let data = Data::of(vec![key.file()]);
+            let content_type = "application/octet-stream";
+            let resource = Resource { data, content_type };
+            self.changes.push(Change::Put(name.clone(), resource, Sort::Key));
+            self.keys.push_back((number, name));
             self.key = Some((Arc::new(key), self.settings.segments_per_key));
         }
         let (key, left) = self.key.as_mut()?;

@@ -249,3 +249,33 @@ async fn another_publisher_goes_on_with_the_numbers() {
     assert!(!main.segments[2].discontinuity && main.segments[2].duration == Duration::from_secs(1));
     assert_eq!(segments.open(&name, Want::Hls).unwrap().state().run, 1);
 }
+
+#[tokio::test]
+async fn streams_that_come_again_leave_nothing_behind() {
+    let (hub, segments) = house(|hls| {
+        hls.variant = Variant::Fmp4;
+        hls.encryption = Encryption::Cbcs;
+    });
+    let mut most = 0;
+    for n in 0..6u64 {
+        let mut source = Source::new(&hub, "often");
+        let presentation = segments.open(&source.name, Want::Hls).unwrap();
+        source.send(0, 9000);
+        let state = wait(&presentation, |state| {
+            state.run == n + 1 && state.main().is_some_and(|main| main.segments.len() == 4)
+        })
+        .await;
+        let main = state.main().unwrap();
+        assert_eq!((main.segments[0].number, main.segments[0].discontinuity_sequence), (n * 5, 0));
+        drop(source);
+        // Past the grace period.
+        hub.tick(Instant::now() + Duration::from_secs(11));
+        wait(&presentation, |state| state.ended).await;
+        until("it to end", || segments.is_idle()).await;
+        if n > 1 {
+            assert!(most == 0 || segments.names() <= most, "{} names, {most} before", segments.names());
+            most = segments.names();
+        }
+    }
+    assert!(most < 60, "{most}");
+}
