@@ -3,6 +3,8 @@
 //! - `rillbox bench players --url URL --count N --seconds S [--stall N] [--pid PID]` reads a stream by RTMP or HTTP
 //!   from many connections, throws it away, and tells what came and when, and what the server with that
 //!   process id spent on it.
+//! - `rillbox bench hls --url URL --count N --seconds S [--period S] [--pid PID]` fetches an HLS playlist and its
+//!   segments over many connections, all of them once a period.
 //! - `rillbox bench publish --url URL --bitrate 1.1M --fps 25 --gop 50 [--audio] [--count N]` sends a stream that
 //!   is shaped like H.264 and AAC.
 //! - `rillbox bench floor --listen ADDR --bitrate 1.1M --window MS` is the least that any server must do: one
@@ -13,6 +15,7 @@
 
 mod args;
 mod floor;
+mod hls;
 mod opening;
 mod players;
 mod process;
@@ -51,7 +54,7 @@ pub enum BenchError {
 
 type Result<T, E = BenchError> = std::result::Result<T, E>;
 
-/// Runs the tool that `line` names: its first word is `players`, `publish` or `floor`.
+/// Runs the tool that `line` names: its first word is `players`, `hls`, `publish` or `floor`.
 ///
 /// # Errors
 /// [`BenchError`] says what is wrong with the command line, the system, or the server under test.
@@ -59,10 +62,11 @@ pub fn run(line: impl IntoIterator<Item = String>) -> Result<()> {
     let mut line = line.into_iter();
     match line.next().as_deref() {
         Some("players") => players::run(&Args::parse(line, players::OPTIONS, &[])?),
+        Some("hls") => hls::run(&Args::parse(line, hls::OPTIONS, &[])?),
         Some("publish") => publish::run(&Args::parse(line, publish::OPTIONS, &["audio"])?),
         Some("floor") => floor::run(&Args::parse(line, floor::OPTIONS, &["audio"])?),
         Some(other) => Err(BenchError::Usage(format!("there is no bench tool {other:?}"))),
-        None => Err(BenchError::Usage("name a bench tool: players, publish or floor".into())),
+        None => Err(BenchError::Usage("name a bench tool: players, hls, publish or floor".into())),
     }
 }
 

@@ -163,7 +163,10 @@ fn carried(query: &str) -> String {
 
 impl Block {
     fn read(head: &Head) -> Result<Option<Self>, AskError> {
+        let is_there = |name| head.query.split('&').any(|pair| pair.split('=').next() == Some(name));
         let number = |name: &'static str| match head.param(name) {
+            // What can't be decoded is there, too.
+            None if is_there(name) => Err(AskError::Number(name)),
             None => Ok(None),
             Some(text) if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) => {
                 // What is beyond 2^64 is as absurd as that.
@@ -266,7 +269,9 @@ mod tests {
     fn absurd_requests_are_refused() {
         let error = |query: &str| Ask::read(&head(&format!("/live/demo.m3u8?{query}"))).unwrap_err();
         assert_eq!(error("_HLS_part=1"), AskError::PartAlone);
-        for query in ["_HLS_msn=", "_HLS_msn=-1", "_HLS_msn=+1", "_HLS_msn=1e3", "_HLS_msn=%201"] {
+        for query in
+            ["_HLS_msn=", "_HLS_msn=-1", "_HLS_msn=+1", "_HLS_msn=1e3", "_HLS_msn=%201", "_HLS_msn=%31%00"]
+        {
             assert_eq!(error(query).status(), StatusCode::BAD_REQUEST, "{query}");
         }
         assert_eq!(error(&format!("x={}", "y".repeat(MOST_QUERY))).status(), StatusCode::URI_TOO_LONG);

@@ -7,8 +7,10 @@ use super::text::{Base, Link, Text, encode};
 use crate::config;
 use crate::segments::{Growing, Init, Key, KeyMethod, Part, Rendition, Segment, State};
 
-/// Players stay so many parts behind the end (8216bis 4.4.3.8 wants two at least, and advises three).
+/// Players stay so many parts behind the end (8216bis 4.4.3.8 wants two at least, and advises three),
 const PART_HOLD_BACK: u32 = 3;
+/// and no less than that: the way of a part through a busy player and network takes its time, however short the part is.
+const LEAST_HOLD_BACK: Duration = Duration::from_secs(1);
 /// And so many target durations without parts (4.4.3.8: three at least).
 const HOLD_BACK: u32 = 3;
 /// A delta update leaves out what is further than so many target durations from the end (4.4.3.8: six at least).
@@ -48,7 +50,7 @@ pub(super) fn playlist(state: &State, rendition: &Rendition, form: &Form<'_>) ->
         text.put("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=");
         text.seconds(state.target * SKIP_UNTIL);
         text.put(",PART-HOLD-BACK=");
-        text.seconds(part * PART_HOLD_BACK);
+        text.seconds((part * PART_HOLD_BACK).max(LEAST_HOLD_BACK));
         text.put(",HOLD-BACK=");
         text.seconds(state.target * HOLD_BACK);
         text.put("\n#EXT-X-PART-INF:PART-TARGET=");
@@ -241,15 +243,12 @@ impl Body<'_> {
 /// How far the other renditions are (8216bis 4.4.5.4).
 fn reports(text: &mut Text, state: &State, own: &Rendition) {
     for other in state.renditions.iter().filter(|other| other.id != own.id) {
-        let Some((number, part)) = last(other) else { continue };
+        // What has parts has to tell which: one that has none yet is left out.
+        let Some((number, Some(part))) = last(other) else { continue };
         // Playlists of renditions lie side by side.
         text.put("#EXT-X-RENDITION-REPORT:URI=\"");
         text.link(&format!("{}.m3u8", encode(&other.id)), Link::Playlist);
-        text.write(format_args!("\",LAST-MSN={number}"));
-        if let Some(part) = part {
-            text.write(format_args!(",LAST-PART={part}"));
-        }
-        text.line("");
+        text.write(format_args!("\",LAST-MSN={number},LAST-PART={part}\n"));
     }
 }
 

@@ -21,10 +21,14 @@
 //! that isn't known, of another run or expired, is taken on again; what is no id is left out. Other parameters of the
 //! query go into all links.
 //!
+//! Where segments are on disk (`path`), playlists are written beside them (`files`), without sessions; another server may
+//! give them out.
+//!
 //! Not here: multivariant playlists over several streams, I-frame playlists, date ranges.
 
 mod ask;
 mod cache;
+mod files;
 mod media;
 mod multivariant;
 #[cfg(test)]

@@ -64,6 +64,7 @@ impl Hls {
     /// Gives what `segments` makes of the streams of `hub`.
     #[must_use]
     pub fn new(hub: Hub, config: Shared, segments: Arc<Segments>) -> Self {
+        segments.set_playlists(super::files::writer(config.clone()));
         let (cache, sessions, waiting) = (Cache::default(), Arc::default(), AtomicUsize::new(0));
         Self { hub, config, segments, cache, sessions, waiting }
     }

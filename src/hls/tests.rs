@@ -41,17 +41,17 @@ fn rendition(id: &str, tracks: &[Track]) -> Rendition {
 }
 
 /// A stream of one picture and one sound, cut each second, with a break each seventh.
-struct Scene {
+pub(super) struct Scene {
     fmp4: bool,
     parts: bool,
     keep: usize,
-    state: State,
+    pub(super) state: State,
     next: u64,
     discontinuities: u64,
 }
 
 impl Scene {
-    fn new(fmp4: bool, parts: bool) -> Self {
+    pub(super) fn new(fmp4: bool, parts: bool) -> Self {
         let (video, audio) = (track(0, Codec::H264), track(1, Codec::Aac));
         let renditions = if fmp4 {
             vec![rendition("v0", &[video]), rendition("a1", &[audio])]
@@ -96,7 +96,7 @@ impl Scene {
     }
 
     /// A second more, or a part of it.
-    fn grow(&mut self, part: u32) {
+    pub(super) fn grow(&mut self, part: u32) {
         self.state.version += 1;
         let breaks = self.next > 0 && self.next.is_multiple_of(7);
         if part == 0 && breaks {

@@ -51,8 +51,6 @@ pub(super) struct Lane {
     frame_time: Duration,
     /// Times of frames of the first track, to measure their rate.
     pace: Pace,
-    /// The segments as they were last told, while nothing of them has changed.
-    list: Option<(Arc<[Arc<Segment>]>, Bandwidth)>,
     told: bool,
 }
 
@@ -60,6 +58,11 @@ pub(super) struct Lane {
 enum Maker {
     Ts(Box<TsMaker>),
     Fmp4(Box<Fmp4Maker>),
+}
+
+/// The key that an initialization tells of: that of samples. Whole segments are encrypted without their knowing.
+fn told_key(key: Option<&Arc<Key>>) -> Option<&Arc<Key>> {
+    key.filter(|key| key.method == KeyMethod::Cbcs)
 }
 
 /// How a segment begins.
@@ -89,14 +92,6 @@ pub(super) struct Open {
     frames: u64,
     parts: Vec<Arc<Part>>,
     next_part: Option<Arc<str>>,
-    /// A frame did not fit into a part: no more are told.
-    misfit: bool,
-}
-
-impl Open {
-    fn in_parts(&self) -> bool {
-        self.begin.parts && !self.misfit && self.begin.name.is_some()
-    }
 }
 
 impl Lane {
@@ -123,7 +118,6 @@ impl Lane {
             end: i64::MIN,
             frame_time: Duration::ZERO,
             pace: Pace::default(),
-            list: None,
             told: false,
         };
         lane.describe(tracks);
@@ -154,7 +148,7 @@ impl Lane {
                 maker.restart();
             }
         }
-        if begin.key.as_ref().map(|key| &key.uri) != self.init_key.as_ref() {
+        if told_key(begin.key.as_ref()).map(|key| &key.uri) != self.init_key.as_ref() {
             self.init = None;
         }
         let mut open = Open {
@@ -164,7 +158,6 @@ impl Lane {
             frames: 0,
             parts: Vec::new(),
             next_part: None,
-            misfit: false,
             begin,
         };
         self.promise_part(&mut open, changes);
@@ -176,7 +169,7 @@ impl Lane {
     }
 
     fn promise_part(&self, open: &mut Open, changes: &mut Vec<Change>) {
-        let Some(segment) = open.begin.name.as_ref().filter(|_| open.in_parts()) else { return };
+        let Some(segment) = open.begin.name.as_ref().filter(|_| open.begin.parts) else { return };
         let number = u32::try_from(open.parts.len()).unwrap_or(u32::MAX);
         let name: Arc<str> = names::part(segment, number).into();
         changes.push(self.promise(name.clone(), open.begin.number, Some(number)));
@@ -208,7 +201,7 @@ impl Lane {
         }
         let first = open.frames == 0;
         open.frames += 1;
-        let (mut wanted, mut misfit) = (None, false);
+        let mut wanted = None;
         let mut piece = None;
         match &mut self.maker {
             Maker::Ts(maker) => {
@@ -226,12 +219,9 @@ impl Lane {
                 if first {
                     open.independent = frame.is_key() || kind == Kind::Audio;
                 }
-                let part = part.filter(|_| open.in_parts());
+                let part = part.filter(|_| open.begin.parts && open.begin.name.is_some());
                 let pushed = maker.frame(frame, part.map(|part| ticks_of(part, timescale)));
-                // Sound that pauses says nothing of how long its frames are.
                 wanted = pushed.wanted.map(|ticks| duration(ticks, timescale));
-                misfit = wanted.is_some();
-                wanted = wanted.filter(|_| self.kind == Kind::Video || !pushed.gap);
                 piece = pushed.part;
             }
         }
@@ -239,16 +229,12 @@ impl Lane {
             self.add_part(&mut open, piece, changes);
             self.promise_part(&mut open, changes);
         }
-        if misfit {
-            open.misfit = true;
-            changes.extend(open.next_part.take().map(Change::Drop));
-        }
         self.open = Some(open);
         wanted
     }
 
     fn add_part(&self, open: &mut Open, piece: Piece, changes: &mut Vec<Change>) {
-        let Some(segment) = open.begin.name.as_ref().filter(|_| open.in_parts()) else { return };
+        let Some(segment) = open.begin.name.as_ref().filter(|_| open.begin.parts) else { return };
         let number = u32::try_from(open.parts.len()).unwrap_or(u32::MAX);
         let name: Arc<str> = names::part(segment, number).into();
         let data = Data::of(piece.chunks);
@@ -266,6 +252,7 @@ impl Lane {
         }));
     }
 
+    /// Makes what goes before the segments.
     fn make_init(
         &mut self,
         open: &Open,
@@ -275,7 +262,8 @@ impl Lane {
         changes: &mut Vec<Change>,
     ) {
         let Maker::Fmp4(maker) = &mut self.maker else { return };
-        match maker.init(frame, open.begin.key.as_deref()) {
+        let key = told_key(open.begin.key.as_ref());
+        match maker.init(frame, key.map(AsRef::as_ref)) {
             Ok(data) => {
                 let vars = Vars {
                     stream,
@@ -290,7 +278,7 @@ impl Lane {
                 let content_type = if self.kind == Kind::Video { "video/mp4" } else { "audio/mp4" };
                 let resource = Resource { data: data.clone(), content_type };
                 changes.push(Change::Put(name.clone(), resource, Sort::Init));
-                self.init_key = open.begin.key.as_ref().map(|key| key.uri.clone());
+                self.init_key = key.map(|key| key.uri.clone());
                 self.init = Some(Arc::new(Init { name, data }));
             }
             Err(error) => {
@@ -328,7 +316,7 @@ impl Lane {
             Maker::Ts(maker) => (maker.finish(), ticks_between(open.start, until)),
             Maker::Fmp4(maker) => {
                 let exact = main.then(|| maker.ticks(end));
-                let part = part.filter(|_| open.in_parts());
+                let part = part.filter(|_| open.begin.parts && open.begin.name.is_some());
                 match maker.finish(exact, part.map(|part| ticks_of(part, timescale))) {
                     Some(done) => {
                         open.start = done.start;
@@ -352,8 +340,8 @@ impl Lane {
         if let Some(name) = open.next_part.take() {
             changes.push(Change::Drop(name));
         }
-        if wanted.is_some() || open.misfit {
-            changes.extend(open.parts.drain(..).map(|part| Change::Drop(part.name.clone())));
+        if wanted.is_some() {
+            withdraw(&mut open.parts, changes);
         }
         self.end = open.start.saturating_add(i64::try_from(ticks).unwrap_or(i64::MAX));
         let duration = duration(ticks, timescale);
@@ -392,7 +380,6 @@ impl Lane {
             )
         });
         self.segments.push_back(segment.clone());
-        self.list = None;
         Some((segment, wanted))
     }
 
@@ -447,6 +434,16 @@ impl Lane {
         self.told = false;
     }
 
+    /// Tells no parts any more, and none of the segment that grows.
+    pub(super) fn withdraw(&mut self, changes: &mut Vec<Change>) {
+        if let Some(open) = &mut self.open {
+            withdraw(&mut open.parts, changes);
+            open.begin.parts = false;
+            changes.extend(open.next_part.take().map(Change::Drop));
+        }
+        self.drop_parts(Duration::ZERO, changes);
+    }
+
     /// Tells no parts any more of segments further in the past than `keep`.
     pub(super) fn drop_parts(&mut self, keep: Duration, changes: &mut Vec<Change>) {
         let mut past = Duration::ZERO;
@@ -458,14 +455,12 @@ impl Lane {
             }
             changes.extend(segment.parts.iter().map(|part| Change::Drop(part.name.clone())));
             Arc::make_mut(segment).parts = Arc::new([]);
-            self.list = None;
         }
     }
 
     /// Takes the oldest segment out of the playlist. It lingers.
     pub(super) fn retire(&mut self, changes: &mut Vec<Change>) {
         let Some(segment) = self.segments.pop_front() else { return };
-        self.list = None;
         for part in segment.parts.iter() {
             changes.push(Change::Drop(part.name.clone()));
         }
@@ -510,7 +505,6 @@ impl Lane {
         let data = Data::File { path: file.into(), len: segment.data.len() };
         self.kept = self.kept.saturating_sub(in_memory(&segment.data));
         Arc::make_mut(segment).data = data.clone();
-        self.list = None;
         let segment = segment.clone();
         let resource = Resource { data, content_type: segment_type(self.form()) };
         changes.push(Change::Put(segment.name.clone(), resource, Sort::Segment(self.id.clone(), number)));
@@ -528,9 +522,7 @@ impl Lane {
     }
 
     /// What rooms see of it.
-    pub(super) fn rendition(&mut self) -> Rendition {
-        let list = || (self.segments.iter().cloned().collect(), bandwidth(&self.segments));
-        let (segments, bandwidth) = self.list.get_or_insert_with(list).clone();
+    pub(super) fn rendition(&self) -> Rendition {
         let growing = self.open.as_ref().map(|open| Growing {
             number: open.begin.number,
             discontinuity: open.begin.discontinuity,
@@ -548,10 +540,10 @@ impl Lane {
             tracks: self.tracks.clone(),
             codecs: self.codecs.clone(),
             language: self.tracks.first().map_or(*b"und", |track| track.language),
-            bandwidth,
+            bandwidth: bandwidth(&self.segments),
             frame_rate: self.frame_rate(),
             timescale: self.timescale(),
-            segments,
+            segments: self.segments.iter().cloned().collect(),
             growing,
             discontinuity_sequence: self.discontinuity_sequence,
         }
@@ -563,6 +555,10 @@ impl Lane {
         let told = told.and_then(|(n, d)| u32::try_from(u64::from(n) * 1000 / u64::from(d)).ok());
         told.filter(|rate| (1..=1_000_000).contains(rate)).or_else(|| self.pace.rate(track.timescale))
     }
+}
+
+fn withdraw(parts: &mut Vec<Arc<Part>>, changes: &mut Vec<Change>) {
+    changes.extend(parts.drain(..).map(|part| Change::Drop(part.name.clone())));
 }
 
 fn in_memory(data: &Data) -> usize {

@@ -30,8 +30,6 @@ mod fmp4;
 mod hard_tests;
 mod index;
 mod job;
-#[cfg(test)]
-mod job_tests;
 mod keys;
 mod lane;
 mod mixer;
@@ -57,6 +55,13 @@ use crate::hub::StreamName;
 /// Makes the playlist files of a stream whose segments are on disk: name below the root, and text. What it is given
 /// has only segments that are there.
 pub type PlaylistFiles = dyn Fn(&StreamName, &Arc<State>) -> Vec<(String, String)> + Send + Sync;
+
+/// The name of a stream's playlist by a template (`hls.playlist_file`).
+#[must_use]
+pub fn playlist_name(stream: &StreamName, template: &str) -> String {
+    let vars = names::Vars { stream, track: None, seq: 0, wall_ms: 0, timestamp: 0, duration_ms: None };
+    names::Template::once(template).name(&vars).unwrap_or_default()
+}
 
 /// What segments are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

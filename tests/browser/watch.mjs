@@ -65,7 +65,8 @@ async function watch({ player, url, config }) {
   const since = (date) => (date ? (Date.now() - date.getTime()) / 1000 : null);
   if (player === 'hls.js') {
     const hls = new Hls(config);
-    hls.on(Hls.Events.ERROR, (_, what) => error(what.type, what.details, what.fatal ? 'FATAL' : '', what.reason ?? '', what.error?.message ?? '', what.response?.code ?? '', what.url ?? ''));
+    // INTERNAL_ABORTED: a request that it gave up of its own accord.
+    hls.on(Hls.Events.ERROR, (_, what) => what.details !== Hls.ErrorDetails.INTERNAL_ABORTED && error(what.type, what.details, what.fatal ? 'FATAL' : '', what.reason ?? '', what.error?.message ?? '', what.response?.code ?? '', what.url ?? ''));
     hls.on(Hls.Events.MANIFEST_PARSED, (_, what) => {
       seen.info.levels = what.levels.map((level) => ({ codecs: level.attrs.CODECS, size: level.attrs.RESOLUTION, rate: level.attrs['FRAME-RATE'], bandwidth: level.bitrate }));
     });
@@ -95,7 +96,7 @@ async function watch({ player, url, config }) {
     await shaka_.attach(video);
     shaka_.configure(config);
     shaka_.addEventListener('error', (event) => error('shaka', event.detail.code, event.detail.data));
-    shaka_.load(url).catch((what) => error('shaka load', what.code, what.data));
+    shaka_.load(url).catch((what) => error('shaka load', what.code ?? '', what.data ?? '', what.message ?? ''));
     seen.latency = () => { try { return since(shaka_.getPlayheadTimeAsDate()); } catch { return null; } };
     window.player = shaka_;
   } else if (player === 'native') {
@@ -107,7 +108,9 @@ async function watch({ player, url, config }) {
     mpegts_.load();
     window.player = mpegts_;
   }
-  video.play().catch((what) => error('play', what.message));
+  // A player that is told so before it has a source says that it was interrupted.
+  video.autoplay = true;
+  if (player !== 'shaka') video.play().catch((what) => error('play', what.message));
 }
 
 /** Runs in the page: how things are now. */

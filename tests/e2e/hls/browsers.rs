@@ -8,38 +8,34 @@ use crate::support::browser::watch;
 #[test]
 fn hls_js_plays_ts() {
     let server = with("ts", &[]);
-    let _publisher = endless(&server, Clip::H264_AAC);
+    let _publisher = endless(&server, Clip::WATCHED);
     watch("hls.js", &server.http("demo.m3u8"), &[]);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn hls_js_plays_fmp4() {
     let server = with("fmp4", &[]);
-    let _publisher = endless(&server, Clip::H264_B_AAC);
+    let _publisher = endless(&server, Clip::WATCHED);
     watch("hls.js", &server.http("demo.m3u8"), &[]);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn hls_js_plays_low_latency() {
     let server = with("low-latency", &[]);
-    let _publisher = endless(&server, Clip::H264_AAC);
+    let _publisher = endless(&server, Clip::WATCHED);
     watch("hls.js", &server.http("demo.m3u8"), &["latency=2.5", "config={\"lowLatencyMode\":true}"]);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
-fn shaka_plays_low_latency() {
-    let server = with("low-latency", &[]);
-    let _publisher = endless(&server, Clip::H264_AAC);
-    watch("shaka", &server.http("demo.m3u8"), &["config={\"streaming\":{\"lowLatencyMode\":true}}"]);
+fn shaka_plays_fmp4() {
+    let server = with("fmp4", &[]);
+    let _publisher = endless(&server, Clip::WATCHED);
+    watch("shaka", &server.http("demo.m3u8"), &[]);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn firefox_plays_h265() {
     let server = with("fmp4", &[]);
-    let _publisher = endless(&server, Clip::H265_AAC);
+    let _publisher = endless(&server, Clip::WATCHED_H265);
     watch("hls.js", &server.http("demo.m3u8"), &["browser=firefox"]);
 }

@@ -97,10 +97,9 @@ fn parsers_agree(texts: &[String]) {
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn low_latency() {
     let server = with("low-latency", &[(hls!("WINDOW"), "10s"), (hls!("SESSIONS"), "false")]);
-    let _publisher = endless(&server, Clip::H264_AAC);
+    let _publisher = endless(&server, Clip::WATCHED);
     let list = variants(&server);
     assert_eq!((list.variants.len(), list.media.len()), (1, 1), "{list:#?}");
     let (video, sound) = std::thread::scope(|scope| {
@@ -120,7 +119,6 @@ fn low_latency() {
 
 /// Another publisher within the grace period: a discontinuity, which is counted when it has left the playlist.
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn publishers_that_change() {
     for variant in ["ts", "fmp4"] {
         let keys = [(hls!("WINDOW"), "4s"), (hls!("SESSIONS"), "false"), ("VHOST__DEFAULT__GRACE", "20s")];
@@ -154,7 +152,6 @@ fn publishers_that_change() {
 
 /// Without low latency, and to the end.
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn plain() {
     for variant in ["ts", "fmp4"] {
         let server = server(variant);

@@ -68,83 +68,136 @@ fn ts_picture_alone() {
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn fmp4_h264_aac() {
     plays("fmp4", Clip::H264_B_AAC, Form::Flv);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn fmp4_h265_aac() {
     plays("fmp4", Clip::H265_AAC, Form::Flv);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn auto_av1_opus() {
     plays("auto", Clip::AV1_OPUS, Form::Flv);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn fmp4_vp9_opus() {
     plays("fmp4", Clip::VP9_OPUS, Form::Flv);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn fmp4_h264_mp3() {
     plays("fmp4", Clip::H264_MP3, Form::Flv);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn fmp4_h264_ac3() {
     plays("fmp4", Clip::H264_AC3, Form::Flv);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn fmp4_h264_flac() {
     plays("fmp4", Clip::H264_FLAC, Form::Flv);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn fmp4_sound_alone() {
     plays("fmp4", Clip::AAC, Form::Flv);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn fmp4_picture_alone() {
     plays("fmp4", Clip::H264, Form::Flv);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn low_latency_h264_aac() {
     plays("low-latency", Clip::H264_B_AAC, Form::Flv);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn low_latency_h265_aac() {
     plays("low-latency", Clip::H265_AAC, Form::Flv);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn aes_128() {
     let server = with("ts", &[(hls!("ENCRYPTION"), "aes-128"), (hls!("SEGMENTS_PER_KEY"), "2")]);
     plays_on(&server, Clip::H264_AAC, Form::Ts, Program::ffmpeg);
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn aes_128_of_fmp4() {
     let server = with("fmp4", &[(hls!("ENCRYPTION"), "aes-128"), (hls!("SEGMENTS_PER_KEY"), "2")]);
     plays_on(&server, Clip::H264_AAC, Form::Flv, Program::ffmpeg);
+}
+
+/// What is on disk plays without us.
+#[test]
+fn from_disk() {
+    for (variant, form) in [("ts", Form::Ts), ("fmp4", Form::Flv)] {
+        let (dir, clip) = (Dir::new(), Clip::H264_B_AAC);
+        let root = dir.path("hls");
+        let server = with(variant, &[(hls!("PATH"), root.to_str().unwrap())]);
+        publisher(Program::ffmpeg, clip, &server.rtmp("demo")).end().clean();
+        let file = root.join("live/demo.m3u8");
+        let last = root.join(if variant == "ts" { "live/demo.m3u8" } else { "live/demo/v0.m3u8" });
+        let ended = || std::fs::read_to_string(&last).is_ok_and(|text| text.contains("#EXT-X-ENDLIST"));
+        wait_until("the end of the playlist", ended);
+        drop(server);
+        let frames = Frames::of_file(&file, clip, form);
+        let source = Frames::of_clip(clip, if form == Form::Ts { Form::FlvAsTs } else { Form::Flv });
+        assert_eq!(frames.are_the_end_of(&source, TICKS), 0, "{variant}");
+    }
+}
+
+/// Samples that are encrypted are played by who has the key.
+#[test]
+fn cbcs() {
+    let server = with("fmp4", &[(hls!("ENCRYPTION"), "cbcs"), (hls!("SESSIONS"), "false")]);
+    let publisher = publisher(Program::ffmpeg, Clip::H264_AAC, &server.rtmp("demo"));
+    server.line("publish of live/demo ");
+    variants(&server);
+    publisher.end().clean();
+    let dir = Dir::new();
+    for rendition in ["v0", "a1"] {
+        let playlist = format!("demo/{rendition}.m3u8");
+        wait_until("the end of the playlist", || media(&server, &playlist).ended);
+        let list = media(&server, &playlist);
+        let fetch_link = |link: &str| {
+            let answer = fetch(&server, &resolve(&playlist, link));
+            assert_eq!(answer.status, 200, "{link}");
+            answer.body
+        };
+        let key = &list.segments[0].keys[0];
+        assert_eq!((key.find("METHOD"), key.find("KEYFORMAT")), (Some("SAMPLE-AES"), Some("identity")));
+        let secret = fetch_link(key.find("URI").unwrap());
+        assert_eq!(secret.len(), 16);
+        let same = list.segments.iter().take_while(|segment| segment.keys[0].find("URI") == key.find("URI"));
+        let mut all = fetch_link(list.segments[0].map.as_ref().unwrap().find("URI").unwrap());
+        let mut seconds = 0;
+        for segment in same {
+            all.extend(fetch_link(&segment.uri));
+            seconds += 1;
+        }
+        assert!(seconds >= 3);
+        let file = dir.path(rendition);
+        std::fs::write(&file, all).unwrap();
+        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let input = format!("-decryption_key {hex} -i {}", file.display());
+        let frames = Player::start(Program::ffmpeg, &input, Clip::H264_AAC, Form::Flv).frames();
+        let source = Frames::of_clip(Clip::H264_AAC, Form::Flv);
+        let (got, expected) =
+            if rendition == "v0" { (&frames.video, &source.video) } else { (&frames.audio, &source.audio) };
+        assert!(got.len() >= 25 * 3);
+        // Sound begins with the picture.
+        let first = expected.iter().position(|frame| frame.hash == got[0].hash);
+        let expected =
+            &expected[first.unwrap_or_else(|| panic!("{rendition}: what is decrypted is not the source"))..];
+        assert!(got.iter().zip(expected).all(|(got, expected)| got.hash == expected.hash), "{rendition}");
+    }
 }
 
 /// What tstools has to say of all segments in a row.

@@ -13,7 +13,6 @@ fn low_latency() -> (Server, impl Sized) {
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn absurd_numbers_are_refused() {
     let (server, _publisher) = low_latency();
     for query in [
@@ -41,7 +40,6 @@ fn absurd_numbers_are_refused() {
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn ranges_of_segments() {
     let (server, _publisher) = low_latency();
     let list = media(&server, "demo/v0.m3u8");

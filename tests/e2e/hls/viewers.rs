@@ -33,7 +33,6 @@ fn a_viewer_is_counted_once() {
 }
 
 #[test]
-#[ignore = "segments of fMP4 are being made"]
 fn tokens_go_on_and_vhosts_too() {
     let server = with("fmp4", &[(hls!("SESSIONS_IN_SEGMENTS"), "false")]);
     let _publisher = endless(&server, Clip::H264_AAC);

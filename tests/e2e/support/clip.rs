@@ -48,6 +48,16 @@ impl Clip {
         "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25 -keyint_min 25 -lag-in-frames 0",
         "-c:a libopus -b:a 64k",
     );
+    /// Long enough to be watched.
+    pub const WATCHED: Self = Self::new("h264-watched-aac", "-bf 0", AAC).lasting(90);
+    /// The same in H.265.
+    pub const WATCHED_H265: Self = Self::new(
+        "h265-watched-aac",
+        "-c:v libx265 -preset ultrafast -x265-params \
+         log-level=none:info=0:keyint=25:min-keyint=25:scenecut=0:open-gop=0:bframes=0",
+        AAC,
+    )
+    .lasting(90);
     /// One key frame every four seconds: players that join have to be given one of the past.
     pub const LONG_GOP: Self = Self::new(
         "long-gop",

@@ -318,7 +318,9 @@ impl Media {
                     format!("segment {}: its date is off by {gap} ms", pair[1].number)
                 })?;
             }
-            demand(pair[0].map == pair[1].map || pair[1].discontinuity, || {
+            // Another key of samples is told of there.
+            let same = pair[0].map == pair[1].map || pair[0].keys != pair[1].keys;
+            demand(same || pair[1].discontinuity, || {
                 format!("segment {}: another initialization without discontinuity", pair[1].number)
             })?;
         }
