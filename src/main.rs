@@ -133,6 +133,9 @@ fn features() -> Vec<&'static str> {
     let all = [
         ("rtmp", cfg!(feature = "rtmp")),
         ("http-live", cfg!(feature = "http-live")),
+        ("hls", cfg!(feature = "hls")),
+        ("dash", cfg!(feature = "dash")),
+        ("record", cfg!(feature = "record")),
         ("tls", cfg!(feature = "tls")),
         ("bench", cfg!(feature = "bench")),
     ];

@@ -256,6 +256,7 @@ impl Recorder {
         for copy in 0..MAX_COPIES {
             let template = &self.settings.path;
             let path = template::expand(template, ident.format, &self.name, ident.start_ms, copy);
+            let path = absolute(&path)?;
             let tmp = super::tmp_of(&path);
             if tmp.exists() || path.exists() {
                 continue;
@@ -363,6 +364,16 @@ fn same_files(a: &config::Record, b: &config::Record) -> bool {
     same.max_age = a.max_age;
     (same.quota, same.total_quota, same.min_free, same.retry) = (a.quota, a.total_quota, a.min_free, a.retry);
     *a == same
+}
+
+/// A path as it is found when one looks through directories: without links in it. Makes the directories.
+fn absolute(path: &Path) -> io::Result<PathBuf> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::other("record.path names no file"));
+    };
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    fs::create_dir_all(dir)?;
+    Ok(dir.canonicalize()?.join(name))
 }
 
 /// Whether a directory lies on another file system than the one above it.

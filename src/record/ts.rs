@@ -125,7 +125,8 @@ pub(super) fn scan(file: &File, limit: u64, each: &mut dyn FnMut(Mark)) -> io::R
                 };
                 last = Some(ticks);
                 let video = *id == 0xE0;
-                let first = tables.take();
+                // Sound that was held back stands between the tables and a key frame.
+                let first = if video || random { tables.take() } else { None };
                 each(Mark {
                     at: first.unwrap_or(at),
                     ticks: ticks - DELAY,

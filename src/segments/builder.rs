@@ -60,6 +60,10 @@ pub(super) struct Builder {
     part_target: Option<Duration>,
     /// The segment that grows is given out in parts.
     parts: bool,
+    /// Frames of it did not fit into parts, which should be so long.
+    misfit: Option<Duration>,
+    /// In how many segments they did not, how long parts should have been there, and how many segments since were right.
+    misfits: (u32, Duration, u32),
     /// What the segments at present are encrypted with, and for how many more.
     key: Option<(Arc<Key>, u32)>,
     /// The names of keys that are given out, with the number of the first segment of each.
@@ -111,6 +115,8 @@ impl Builder {
             clock_fixed: false,
             part_target: None,
             parts: false,
+            misfit: None,
+            misfits: (0, Duration::ZERO, 0),
             key: None,
             keys: VecDeque::new(),
             keyless: false,
@@ -255,7 +261,7 @@ impl Builder {
     }
 
     /// What of the segments is on disk: that is what playlists there can name.
-    pub(super) fn on_disk(&self) -> State {
+    pub(super) fn on_disk(&mut self) -> State {
         let mut state = self.snapshot();
         for rendition in &mut state.renditions {
             rendition.growing = None;
@@ -280,17 +286,25 @@ impl Builder {
         Some(Arc::new(self.snapshot()))
     }
 
-    fn snapshot(&self) -> State {
+    fn snapshot(&mut self) -> State {
         State {
             version: self.version,
             form: self.form,
-            renditions: self.lanes.iter().map(Lane::rendition).collect(),
+            renditions: self.lanes.iter_mut().map(Lane::rendition).collect(),
             target: self.target,
             part_target: self.part_target,
             clock_ms: self.clock_ms.unwrap_or(0),
             run: self.run,
             ended: self.ended,
         }
+    }
+
+    /// Gives up all that there is.
+    pub(super) fn dispose(&mut self) {
+        for lane in &mut self.lanes {
+            lane.dispose(&mut self.changes);
+        }
+        self.changes.extend(self.keys.drain(..).map(|(_, name)| Change::Drop(name)));
     }
 
     /// Bytes of all that is kept and grows.
@@ -388,10 +402,7 @@ impl Builder {
             wanted = lane.frame(frame, kind, part, &self.settings, &self.name, changes).max(wanted);
             self.dirty |= changes.len() > before;
         }
-        if let Some(wanted) = wanted {
-            self.raise(wanted);
-            self.cutter.force();
-        }
+        self.misfit = self.misfit.max(wanted);
         if self.bytes() > self.limit {
             self.trim();
         }
@@ -466,13 +477,11 @@ impl Builder {
                 log::error!("segments of {}: the system has no random numbers for a key", self.name);
                 return None;
             };
-            if key.ours || self.settings.key_path.is_some() {
-                let data = Data::of(vec![key.file()]);
-                let content_type = "application/octet-stream";
-                let resource = Resource { data, content_type };
-                self.changes.push(Change::Put(name.clone(), resource, Sort::Key));
-                self.keys.push_back((number, name));
-            }
+            let data = Data::of(vec![key.file()]);
+            let content_type = "application/octet-stream";
+            let resource = Resource { data, content_type };
+            self.changes.push(Change::Put(name.clone(), resource, Sort::Key));
+            self.keys.push_back((number, name));
             self.key = Some((Arc::new(key), self.settings.segments_per_key));
         }
         let (key, left) = self.key.as_mut()?;
@@ -482,8 +491,8 @@ impl Builder {
 
     fn finish(&mut self, end: i64) {
         let part = self.part_target.filter(|_| self.parts);
-        let mut raise = None;
-        // What came first came faster than it was made: only now it is known how late it is.
+        let mut misfit = None;
+        // Of the first segment it is known only now.
         let clock = self.clock_ms.filter(|_| !self.clock_fixed);
         for (at, lane) in self.lanes.iter_mut().enumerate() {
             let Some(open) = &mut lane.open else { continue };
@@ -507,7 +516,7 @@ impl Builder {
             let Some((segment, wanted)) = lane.finish(end, at == 0, part, name, &mut self.changes) else {
                 continue;
             };
-            raise = raise.max(wanted);
+            misfit = misfit.max(wanted);
             self.target = self.target.max(rounded(segment.duration));
             if at == 0 {
                 self.made.push(segment);
@@ -520,9 +529,8 @@ impl Builder {
             if self.part_target.is_none() && self.began {
                 self.part_target = self.parts_of_frames();
             }
-            if let Some(wanted) = raise {
-                self.raise(wanted);
-            }
+            self.misfit = self.misfit.max(misfit);
+            self.judge_parts();
             for lane in &mut self.lanes {
                 lane.drop_parts(self.target * 4, &mut self.changes);
             }
@@ -561,16 +569,34 @@ impl Builder {
         Some(part.min(self.settings.overflow.max(main)))
     }
 
-    /// Parts have to be longer than was thought. Those that are told would be too short then.
-    fn raise(&mut self, wanted: Duration) {
-        let old = self.part_target.unwrap_or_default();
-        let most = self.settings.overflow.max(wanted);
-        self.part_target = Some(up_to_ms(wanted.max(old * 5 / 4)).min(up_to_ms(most)));
-        self.parts = false;
-        for lane in &mut self.lanes {
-            lane.withdraw(&mut self.changes);
+    /// A segment has ended. Where frames did not fit into parts, no more were told of it. That happens when an encoder drops
+    /// frames; if it goes on, parts have to be longer.
+    fn judge_parts(&mut self) {
+        const OFTEN: u32 = 3;
+        const FORGIVEN: u32 = 10;
+        match self.misfit.take() {
+            Some(wanted) => {
+                self.misfits = (self.misfits.0 + 1, wanted.max(self.misfits.1), 0);
+            }
+            None => {
+                self.misfits.2 += 1;
+                if self.misfits.2 >= FORGIVEN {
+                    self.misfits = (0, Duration::ZERO, 0);
+                }
+            }
         }
-        self.dirty = true;
+        let (count, wanted, _) = self.misfits;
+        if count < OFTEN {
+            return;
+        }
+        let old = self.part_target.unwrap_or_default();
+        let most = self.settings.overflow.max(old);
+        self.part_target = Some(up_to_ms(wanted.max(old * 5 / 4).min(most)));
+        self.misfits = (0, Duration::ZERO, 0);
+        // Those of before would be too short.
+        for lane in &mut self.lanes {
+            lane.drop_parts(Duration::ZERO, &mut self.changes);
+        }
     }
 
     /// Lets go of what is too old, or too much.

@@ -29,6 +29,8 @@ pub(super) struct Pushed {
     pub part: Option<Piece>,
     /// A part can't be kept within its bounds: it should be so many ticks long.
     pub wanted: Option<u64>,
+    /// The frame before was much longer than its samples: sound has paused.
+    pub gap: bool,
 }
 
 /// Makes one rendition of one track.
@@ -156,6 +158,7 @@ impl Fmp4Maker {
         let mut pushed = Pushed::default();
         let Some(mut held) = self.held.take() else { return pushed };
         let ticks = end.saturating_sub(held.sample.dts).max(1);
+        pushed.gap = held.nominal > 0 && ticks > 2 * i64::from(held.nominal);
         if self.track.kind() == Kind::Video && ticks < i64::from(self.timescale) {
             self.step = ticks;
         }

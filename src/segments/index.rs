@@ -143,6 +143,13 @@ impl Index {
     }
 }
 
+#[cfg(test)]
+impl Index {
+    pub(super) fn len(&self) -> usize {
+        self.entries.read().unwrap().len()
+    }
+}
+
 impl Entry {
     fn is_of(&self, owner: &Arc<Presentation>) -> bool {
         std::ptr::eq(self.owner.as_ptr(), Arc::as_ptr(owner)) || self.owner.strong_count() == 0

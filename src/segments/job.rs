@@ -14,7 +14,7 @@ use super::disk::{Work, Writer, Written};
 use super::index::{Change, Index, Sort};
 use super::names::Vars;
 use super::presentation::Presentation;
-use super::service::Budget;
+use super::service::{Budget, Share};
 use super::settings::Settings;
 use super::state::{Data, Segment};
 use crate::config::OnError;
@@ -35,19 +35,29 @@ pub(super) struct Job {
     /// The number of the first segment.
     pub number: u64,
     pub playlists: Option<Arc<PlaylistFiles>>,
-    /// Files of before, to be deleted when those of now are there.
-    pub old_files: Vec<PathBuf>,
+    /// What the run before has left, to go when what this one makes is there.
+    pub old: Left,
+}
+
+/// What a run leaves behind.
+#[derive(Default)]
+pub(super) struct Left {
+    /// Forgets what was given out.
+    pub names: Vec<Change>,
+    /// Files, where files are deleted at all.
+    pub files: Vec<PathBuf>,
+    /// Its memory is in use as long as that.
+    pub share: Option<Share>,
 }
 
 /// How a job ended.
-#[derive(Debug)]
 pub(super) struct End {
     /// Nobody watched; else the stream has ended.
     pub unwatched: bool,
     /// The number of the next segment.
     pub number: u64,
-    /// Files that are left, where files are deleted at all.
-    pub files: Vec<PathBuf>,
+    /// What is still there.
+    pub left: Left,
 }
 
 /// What a job has at hand while it runs.
@@ -105,6 +115,7 @@ impl Job {
                     running.builder.limit(share.bytes());
                     let now = Instant::now();
                     if now.saturating_duration_since(begun) > self.settings.window {
+                        self.forget_old();
                         self.delete_old(&running);
                     }
                     let idle = self.presentation.viewed().idle(now);
@@ -117,16 +128,32 @@ impl Job {
         running.builder.end();
         self.tell(&mut running);
         let number = running.builder.number();
-        let mut files = self.flush(running, written).await;
-        files.append(&mut self.old_files);
-        End { unwatched, number, files }
+        // Runs that are short must not heap up what they leave.
+        self.forget_old();
+        let (mut files, mut builder) = self.flush(running, written).await;
+        files.append(&mut self.old.files);
+        builder.dispose();
+        let left = Left { names: builder.take_changes(), files, share: Some(share) };
+        End { unwatched, number, left }
+    }
+
+    fn forget_old(&mut self) {
+        let names = std::mem::take(&mut self.old.names);
+        if !names.is_empty() {
+            self.index.apply(&self.presentation, names);
+        }
+        self.old.share = None;
     }
 
     /// Waits until all is written.
-    async fn flush(&self, running: Running, written: Option<mpsc::Receiver<Written>>) -> Vec<PathBuf> {
+    async fn flush(
+        &self,
+        running: Running,
+        written: Option<mpsc::Receiver<Written>>,
+    ) -> (Vec<PathBuf>, Builder) {
         let Running { mut builder, disk, epoch, .. } = running;
         let (Some(Disk { writer, files, failing }), Some(mut written)) = (disk, written) else {
-            return Vec::new();
+            return (Vec::new(), builder);
         };
         // Without it, the queue ends. Playlists of what comes now need it again.
         drop(writer);
@@ -149,10 +176,11 @@ impl Job {
         }
         self.tell(&mut running);
         self.write_playlists(&mut running);
-        let Some(Disk { writer, files, .. }) = running.disk else { return Vec::new() };
+        let Running { builder, disk, .. } = running;
+        let Some(Disk { writer, files, .. }) = disk else { return (Vec::new(), builder) };
         drop(writer);
         while written.recv().await.is_some() {}
-        if self.settings.cleanup { files.into_iter().collect() } else { Vec::new() }
+        (if self.settings.cleanup { files.into_iter().collect() } else { Vec::new() }, builder)
     }
 
     fn tell(&self, running: &mut Running) {
@@ -163,6 +191,10 @@ impl Job {
                 self.failed(running, &error);
             }
         }
+        // Keys that another server gives out are not for everybody here.
+        let elsewhere = !self.settings.key_url.is_empty();
+        let secret = |change: &Change| elsewhere && matches!(change, Change::Put(_, _, Sort::Key));
+        let changes: Vec<Change> = changes.into_iter().filter(|change| !secret(change)).collect();
         if !changes.is_empty() {
             self.index.apply(&self.presentation, changes);
         }
@@ -290,9 +322,9 @@ impl Job {
 
     fn delete_old(&mut self, running: &Running) {
         let Some(disk) = &running.disk else { return };
-        while let Some(file) = self.old_files.pop() {
+        while let Some(file) = self.old.files.pop() {
             if !disk.files.contains(&file) && disk.writer.push(Work::Delete(file.clone())).is_err() {
-                self.old_files.push(file);
+                self.old.files.push(file);
                 return;
             }
         }

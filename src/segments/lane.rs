@@ -51,6 +51,8 @@ pub(super) struct Lane {
     frame_time: Duration,
     /// Times of frames of the first track, to measure their rate.
     pace: Pace,
+    /// The segments as they were last told, while nothing of them has changed.
+    list: Option<(Arc<[Arc<Segment>]>, Bandwidth)>,
     told: bool,
 }
 
@@ -92,6 +94,14 @@ pub(super) struct Open {
     frames: u64,
     parts: Vec<Arc<Part>>,
     next_part: Option<Arc<str>>,
+    /// A frame did not fit into a part: no more are told.
+    misfit: bool,
+}
+
+impl Open {
+    fn in_parts(&self) -> bool {
+        self.begin.parts && !self.misfit && self.begin.name.is_some()
+    }
 }
 
 impl Lane {
@@ -118,6 +128,7 @@ impl Lane {
             end: i64::MIN,
             frame_time: Duration::ZERO,
             pace: Pace::default(),
+            list: None,
             told: false,
         };
         lane.describe(tracks);
@@ -158,6 +169,7 @@ impl Lane {
             frames: 0,
             parts: Vec::new(),
             next_part: None,
+            misfit: false,
             begin,
         };
         self.promise_part(&mut open, changes);
@@ -169,7 +181,7 @@ impl Lane {
     }
 
     fn promise_part(&self, open: &mut Open, changes: &mut Vec<Change>) {
-        let Some(segment) = open.begin.name.as_ref().filter(|_| open.begin.parts) else { return };
+        let Some(segment) = open.begin.name.as_ref().filter(|_| open.in_parts()) else { return };
         let number = u32::try_from(open.parts.len()).unwrap_or(u32::MAX);
         let name: Arc<str> = names::part(segment, number).into();
         changes.push(self.promise(name.clone(), open.begin.number, Some(number)));
@@ -201,7 +213,7 @@ impl Lane {
         }
         let first = open.frames == 0;
         open.frames += 1;
-        let mut wanted = None;
+        let (mut wanted, mut misfit) = (None, false);
         let mut piece = None;
         match &mut self.maker {
             Maker::Ts(maker) => {
@@ -219,9 +231,12 @@ impl Lane {
                 if first {
                     open.independent = frame.is_key() || kind == Kind::Audio;
                 }
-                let part = part.filter(|_| open.begin.parts && open.begin.name.is_some());
+                let part = part.filter(|_| open.in_parts());
                 let pushed = maker.frame(frame, part.map(|part| ticks_of(part, timescale)));
+                // Sound that pauses says nothing of how long its frames are.
                 wanted = pushed.wanted.map(|ticks| duration(ticks, timescale));
+                misfit = wanted.is_some();
+                wanted = wanted.filter(|_| self.kind == Kind::Video || !pushed.gap);
                 piece = pushed.part;
             }
         }
@@ -229,12 +244,16 @@ impl Lane {
             self.add_part(&mut open, piece, changes);
             self.promise_part(&mut open, changes);
         }
+        if misfit {
+            open.misfit = true;
+            changes.extend(open.next_part.take().map(Change::Drop));
+        }
         self.open = Some(open);
         wanted
     }
 
     fn add_part(&self, open: &mut Open, piece: Piece, changes: &mut Vec<Change>) {
-        let Some(segment) = open.begin.name.as_ref().filter(|_| open.begin.parts) else { return };
+        let Some(segment) = open.begin.name.as_ref().filter(|_| open.in_parts()) else { return };
         let number = u32::try_from(open.parts.len()).unwrap_or(u32::MAX);
         let name: Arc<str> = names::part(segment, number).into();
         let data = Data::of(piece.chunks);
@@ -316,7 +335,7 @@ impl Lane {
             Maker::Ts(maker) => (maker.finish(), ticks_between(open.start, until)),
             Maker::Fmp4(maker) => {
                 let exact = main.then(|| maker.ticks(end));
-                let part = part.filter(|_| open.begin.parts && open.begin.name.is_some());
+                let part = part.filter(|_| open.in_parts());
                 match maker.finish(exact, part.map(|part| ticks_of(part, timescale))) {
                     Some(done) => {
                         open.start = done.start;
@@ -340,8 +359,8 @@ impl Lane {
         if let Some(name) = open.next_part.take() {
             changes.push(Change::Drop(name));
         }
-        if wanted.is_some() {
-            withdraw(&mut open.parts, changes);
+        if wanted.is_some() || open.misfit {
+            changes.extend(open.parts.drain(..).map(|part| Change::Drop(part.name.clone())));
         }
         self.end = open.start.saturating_add(i64::try_from(ticks).unwrap_or(i64::MAX));
         let duration = duration(ticks, timescale);
@@ -380,6 +399,7 @@ impl Lane {
             )
         });
         self.segments.push_back(segment.clone());
+        self.list = None;
         Some((segment, wanted))
     }
 
@@ -434,16 +454,6 @@ impl Lane {
         self.told = false;
     }
 
-    /// Tells no parts any more, and none of the segment that grows.
-    pub(super) fn withdraw(&mut self, changes: &mut Vec<Change>) {
-        if let Some(open) = &mut self.open {
-            withdraw(&mut open.parts, changes);
-            open.begin.parts = false;
-            changes.extend(open.next_part.take().map(Change::Drop));
-        }
-        self.drop_parts(Duration::ZERO, changes);
-    }
-
     /// Tells no parts any more of segments further in the past than `keep`.
     pub(super) fn drop_parts(&mut self, keep: Duration, changes: &mut Vec<Change>) {
         let mut past = Duration::ZERO;
@@ -455,12 +465,14 @@ impl Lane {
             }
             changes.extend(segment.parts.iter().map(|part| Change::Drop(part.name.clone())));
             Arc::make_mut(segment).parts = Arc::new([]);
+            self.list = None;
         }
     }
 
     /// Takes the oldest segment out of the playlist. It lingers.
     pub(super) fn retire(&mut self, changes: &mut Vec<Change>) {
         let Some(segment) = self.segments.pop_front() else { return };
+        self.list = None;
         for part in segment.parts.iter() {
             changes.push(Change::Drop(part.name.clone()));
         }
@@ -505,6 +517,7 @@ impl Lane {
         let data = Data::File { path: file.into(), len: segment.data.len() };
         self.kept = self.kept.saturating_sub(in_memory(&segment.data));
         Arc::make_mut(segment).data = data.clone();
+        self.list = None;
         let segment = segment.clone();
         let resource = Resource { data, content_type: segment_type(self.form()) };
         changes.push(Change::Put(segment.name.clone(), resource, Sort::Segment(self.id.clone(), number)));
@@ -522,7 +535,9 @@ impl Lane {
     }
 
     /// What rooms see of it.
-    pub(super) fn rendition(&self) -> Rendition {
+    pub(super) fn rendition(&mut self) -> Rendition {
+        let list = || (self.segments.iter().cloned().collect(), bandwidth(&self.segments));
+        let (segments, bandwidth) = self.list.get_or_insert_with(list).clone();
         let growing = self.open.as_ref().map(|open| Growing {
             number: open.begin.number,
             discontinuity: open.begin.discontinuity,
@@ -540,10 +555,10 @@ impl Lane {
             tracks: self.tracks.clone(),
             codecs: self.codecs.clone(),
             language: self.tracks.first().map_or(*b"und", |track| track.language),
-            bandwidth: bandwidth(&self.segments),
+            bandwidth,
             frame_rate: self.frame_rate(),
             timescale: self.timescale(),
-            segments: self.segments.iter().cloned().collect(),
+            segments,
             growing,
             discontinuity_sequence: self.discontinuity_sequence,
         }
@@ -555,10 +570,6 @@ impl Lane {
         let told = told.and_then(|(n, d)| u32::try_from(u64::from(n) * 1000 / u64::from(d)).ok());
         told.filter(|rate| (1..=1_000_000).contains(rate)).or_else(|| self.pace.rate(track.timescale))
     }
-}
-
-fn withdraw(parts: &mut Vec<Arc<Part>>, changes: &mut Vec<Change>) {
-    changes.extend(parts.drain(..).map(|part| Change::Drop(part.name.clone())));
 }
 
 fn in_memory(data: &Data) -> usize {

@@ -30,6 +30,8 @@ mod fmp4;
 mod hard_tests;
 mod index;
 mod job;
+#[cfg(test)]
+mod job_tests;
 mod keys;
 mod lane;
 mod mixer;

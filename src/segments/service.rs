@@ -1,16 +1,15 @@
 //! Which streams have segments: starts and stops their jobs, and finds what they made.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use portable_atomic::{AtomicUsize, Ordering};
+use portable_atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::builder::LEAST_MEMORY;
 use super::index::{Index, Lookup};
-use super::job::Job;
+use super::job::{Job, Left};
 use super::presentation::Presentation;
 use super::settings::{Settings, Slot};
 use super::{Form, PlaylistFiles, Want};
@@ -27,6 +26,7 @@ pub struct Segments {
     /// Numbers of streams that are gone: names are not given twice.
     numbers: Mutex<HashMap<(StreamName, Slot), u64>>,
     playlists: OnceLock<Arc<PlaylistFiles>>,
+    stopping: AtomicBool,
     /// For tasks that must not keep it.
     this: Weak<Segments>,
 }
@@ -36,8 +36,8 @@ struct Running {
     /// The number of the next segment; while the job runs, that of its first.
     number: u64,
     active: bool,
-    /// What the last job has left on disk.
-    files: Vec<PathBuf>,
+    /// What the last job has left.
+    left: Left,
 }
 
 /// The most streams whose numbers are remembered.
@@ -55,6 +55,7 @@ impl Segments {
             jobs: Mutex::default(),
             numbers: Mutex::default(),
             playlists: OnceLock::new(),
+            stopping: AtomicBool::new(false),
             this: this.clone(),
         })
     }
@@ -123,6 +124,12 @@ impl Segments {
         self.index.find(vhost, path)
     }
 
+    /// How many names lead to something.
+    #[cfg(test)]
+    pub(super) fn names(&self) -> usize {
+        self.index.len()
+    }
+
     fn start_all(&self) {
         for name in self.hub.live() {
             self.start(&name);
@@ -133,12 +140,23 @@ impl Segments {
     fn start(&self, name: &StreamName) {
         let config = self.config.current();
         let vhost = config.vhost(&name.vhost, &name.app, &name.stream);
-        if vhost.hls.enabled && !vhost.hls.on_demand {
+        if cfg!(feature = "hls") && vhost.hls.enabled && !vhost.hls.on_demand {
             let _ = self.ensure(name, Slot::of(Want::Hls, vhost), vhost);
         }
-        if vhost.dash.enabled && !vhost.dash.on_demand {
+        if cfg!(feature = "dash") && vhost.dash.enabled && !vhost.dash.on_demand {
             let _ = self.open(name, Want::Dash);
         }
+    }
+
+    /// Begins nothing any more. What is being made ends with its stream.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether nothing is being made or written: once all streams have ended, a stop may go on.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.lock().values().all(|running| !running.active)
     }
 
     /// The presentation of a slot, with its job running if the stream is live.
@@ -147,6 +165,9 @@ impl Segments {
         let key = (name.clone(), slot);
         if let Some(running) = jobs.get(&key).filter(|running| running.active) {
             return Some(running.presentation.clone());
+        }
+        if self.stopping.load(Ordering::SeqCst) {
+            return None;
         }
         let settings = Settings::new(vhost, slot);
         let Ok(frames) = self.hub.frames(name, settings.memory.min(8 << 20)) else {
@@ -157,7 +178,7 @@ impl Segments {
             let form = settings.form.unwrap_or(Form::Ts);
             let presentation = Arc::new(Presentation::new(name.clone(), form, settings.target));
             let number = self.numbers().get(&key).copied().unwrap_or(0);
-            Running { presentation, number, active: false, files: Vec::new() }
+            Running { presentation, number, active: false, left: Left::default() }
         });
         running.active = true;
         let presentation = running.presentation.clone();
@@ -169,7 +190,7 @@ impl Segments {
             presentation: presentation.clone(),
             number: running.number,
             playlists: self.playlists.get().cloned(),
-            old_files: std::mem::take(&mut running.files),
+            old: std::mem::take(&mut running.left),
         };
         drop(jobs);
         tokio::spawn(async move {
@@ -181,18 +202,21 @@ impl Segments {
                 dispose => dispose,
             };
             // With "never", memory is given back, and files stay.
-            let files = if dispose.is_zero() && !end.unwatched { Vec::new() } else { end.files };
-            this.ended(key, end.number, files, keep).await;
+            let mut left = end.left;
+            if dispose.is_zero() && !end.unwatched {
+                left.files.clear();
+            }
+            this.ended(key, end.number, left, keep).await;
         });
         Some(presentation)
     }
 
     /// A job has ended: what it made is kept for a while.
-    async fn ended(&self, key: (StreamName, Slot), number: u64, files: Vec<PathBuf>, keep: Duration) {
+    async fn ended(&self, key: (StreamName, Slot), number: u64, left: Left, keep: Duration) {
         let presentation = {
             let mut jobs = self.lock();
             let Some(running) = jobs.get_mut(&key) else { return };
-            (running.active, running.number, running.files) = (false, number, files);
+            (running.active, running.number, running.left) = (false, number, left);
             running.presentation.clone()
         };
         if self.hub.is_live(&key.0) {
@@ -211,7 +235,7 @@ impl Segments {
                 numbers.clear();
             }
             numbers.insert(key.clone(), number);
-            jobs.remove(&key).map(|running| running.files).unwrap_or_default()
+            jobs.remove(&key).map(|running| running.left.files).unwrap_or_default()
         };
         self.index.forget(&presentation);
         if !files.is_empty() {

@@ -93,7 +93,12 @@ impl Settings {
             segment: hls.segment,
             overflow: hls.overflow_ratio.of(hls.segment),
             target: hls.target_ratio.of(hls.segment),
-            window: hls.window,
+            // DASH may be given out from the same.
+            window: if slot == Slot::Fmp4 && dash.enabled {
+                hls.window.max(dash.timeshift)
+            } else {
+                hls.window
+            },
             event: hls.playlist_type == PlaylistType::Event,
             memory: hls.memory.bytes(),
             audio: hls.audio,

@@ -39,13 +39,13 @@ pub(super) fn frame(track: u8, codec: Codec, ms: i64, key: bool, len: usize) -> 
     Frame { track: TrackId(track), flags, dts: ms, cts: 0, wall_ms: None, data: data.into() }
 }
 
-struct Source {
-    publisher: Publisher,
-    name: StreamName,
+pub(super) struct Source {
+    pub publisher: Publisher,
+    pub name: StreamName,
 }
 
 impl Source {
-    fn new(hub: &Hub, stream: &str) -> Self {
+    pub(super) fn new(hub: &Hub, stream: &str) -> Self {
         let name = hub.name("box", "live", stream).unwrap();
         let client = Client::new(SessionId::next(), ClientKind::FmlePublish, "127.0.0.1:1".parse().unwrap());
         let mut publisher = hub.publish(&name, client, Instant::now()).unwrap();
@@ -55,7 +55,7 @@ impl Source {
     }
 
     /// Pictures of 40 ms with a key frame each second, and sound.
-    fn send(&mut self, from_ms: i64, to_ms: i64) {
+    pub(super) fn send(&mut self, from_ms: i64, to_ms: i64) {
         for ms in (from_ms..to_ms).step_by(20) {
             if ms % 40 == 0 {
                 let key = ms % 1000 == 0;
@@ -67,7 +67,7 @@ impl Source {
     }
 }
 
-fn house(change: impl FnOnce(&mut crate::config::Hls)) -> (Hub, Arc<Segments>) {
+pub(super) fn house(change: impl FnOnce(&mut crate::config::Hls)) -> (Hub, Arc<Segments>) {
     let mut config = Config::default();
     config.vhost.set_default(|vhost| change(&mut vhost.hls));
     let shared = Shared::new(config);
@@ -75,7 +75,7 @@ fn house(change: impl FnOnce(&mut crate::config::Hls)) -> (Hub, Arc<Segments>) {
     (hub.clone(), Segments::new(hub, shared))
 }
 
-async fn wait(presentation: &Presentation, ok: impl Fn(&State) -> bool) -> Arc<State> {
+pub(super) async fn wait(presentation: &Presentation, ok: impl Fn(&State) -> bool) -> Arc<State> {
     let mut state = presentation.state();
     while !ok(&state) {
         let changed = presentation.changed(state.version);

@@ -143,6 +143,14 @@ mod segments {
             self.0.limit_memory(memory::for_segments(&config.server));
             self.0.reload();
         }
+
+        fn stop(&self) {
+            self.0.stop();
+        }
+
+        fn busy(&self) -> bool {
+            !self.0.is_idle()
+        }
     }
 }
 

@@ -17,9 +17,13 @@ mod mp4;
 #[cfg(test)]
 mod other_clients;
 #[cfg(test)]
+mod playback;
+#[cfg(test)]
 mod publish_play;
 #[cfg(test)]
 mod record;
+#[cfg(test)]
+mod record_faults;
 #[cfg(test)]
 mod republish;
 #[cfg(test)]

@@ -15,14 +15,14 @@ const PATH: &str = "VHOST__DEFAULT__RECORD__PATH";
 const PLAN: &str = "VHOST__DEFAULT__RECORD__PLAN";
 
 /// A server that records into `dir`.
-fn recording(dir: &Dir, format: &str, more: &[(&str, &str)]) -> Server {
+pub fn recording(dir: &Dir, format: &str, more: &[(&str, &str)]) -> Server {
     let path = format!("{}/[app]/", dir.path("rec").display());
     let keys = [(SWITCH, "true"), (FORMAT, format), (PATH, &path)];
     Server::with(&[&keys, more].concat())
 }
 
 /// The recordings below `dir`, by name.
-fn files(dir: &Dir) -> Vec<PathBuf> {
+pub fn files(dir: &Dir) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.path("rec")];
     while let Some(dir) = dirs.pop() {
@@ -38,7 +38,7 @@ fn files(dir: &Dir) -> Vec<PathBuf> {
 /// Demands that FFmpeg, old and new, decodes a file without a word (if it knows the codecs), and mp4box.js or tsreport
 /// finds nothing wrong.
 #[track_caller]
-fn is_clean(file: &Path, old: bool) {
+pub fn is_clean(file: &Path, old: bool) {
     let decode = format!("-v warning -i {} -f null -", file.display());
     Program::ffmpeg(&decode).end().clean();
     if old {

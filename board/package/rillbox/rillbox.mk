@@ -26,6 +26,9 @@ endif
 RILLBOX_FEATURE_LIST = $(subst $(space),$(comma),$(strip \
 	$(if $(BR2_PACKAGE_RILLBOX_RTMP),rtmp) \
 	$(if $(BR2_PACKAGE_RILLBOX_HTTP_LIVE),http-live) \
+	$(if $(BR2_PACKAGE_RILLBOX_HLS),hls) \
+	$(if $(BR2_PACKAGE_RILLBOX_DASH),dash) \
+	$(if $(BR2_PACKAGE_RILLBOX_RECORD),record) \
 	$(if $(BR2_PACKAGE_RILLBOX_TLS),tls)))
 RILLBOX_FEATURES = \
 	$(or $(if $(BR2_PACKAGE_RILLBOX_LITE),lite),$(if $(BR2_PACKAGE_RILLBOX_FULL),full),$(RILLBOX_FEATURE_LIST))

@@ -88,6 +88,11 @@ impl Source {
             RecordFormat::Ts => source.open_ts(limit)?,
             RecordFormat::Fmp4 | RecordFormat::Mp4 => source.open_mp4(entry.ident.body, limit)?,
         }
+        // FLV and MPEG-TS don't say how long their last frame lasts.
+        let start = source.pieces.first().map_or(0, |piece| piece.start_ms);
+        if let Some(last) = source.pieces.last_mut() {
+            last.end_ms = last.end_ms.max(start.saturating_add(entry.duration_ms()));
+        }
         Ok(source)
     }
 

@@ -11,9 +11,12 @@ SRC_URI += "file://Cargo.lock;subdir=${BP} \
 
 inherit cargo
 
-# Cargo's features by their own names. These three are the bundle "full"; without tls they are "lite".
-PACKAGECONFIG ??= "http-live rtmp tls"
+# Cargo's features by their own names. These are the bundle "full"; "hls http-live rtmp" are "lite".
+PACKAGECONFIG ??= "dash hls http-live record rtmp tls"
+PACKAGECONFIG[dash] = ""
+PACKAGECONFIG[hls] = ""
 PACKAGECONFIG[http-live] = ""
+PACKAGECONFIG[record] = ""
 PACKAGECONFIG[rtmp] = ""
 PACKAGECONFIG[tls] = ""
 RILLBOX_FEATURES = "${PACKAGECONFIG}"
