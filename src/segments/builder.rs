@@ -380,7 +380,8 @@ impl Builder {
         let kind = track.kind();
         let main = self.main == Some(frame.track);
         let role = if main && kind == Kind::Video { Role::Main { key: frame.is_key() } } else { Role::Other };
-        match self.cutter.frame(time, role) {
+        let shown = time.saturating_add(rescale(i64::from(frame.cts), track.timescale, CLOCK));
+        match self.cutter.frame(time, shown, role) {
             Verdict::Drop => return,
             Verdict::Keep => {}
             Verdict::Begin { .. } => self.begin(time),

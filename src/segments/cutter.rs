@@ -17,6 +17,9 @@ const REGULAR: i64 = 10 * 90_000;
 /// Without any key frame for so long, a stream begins with what there is.
 const KEYLESS: i64 = 10 * 90_000;
 
+/// Frames are decoded at most this long before they are shown: what is beyond is an encoder's mistake.
+const REORDERED: i64 = 90_000;
+
 /// What a frame is to a [`Cutter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -49,6 +52,9 @@ pub(super) struct Cutter {
     rules: Rules,
     /// Where the segment that grows began.
     start: Option<i64>,
+    /// When its first frame is shown. Key frames are shown at even distances; when they are decoded they are not, at a
+    /// stream's start and where encoders change how many frames they put in order.
+    shown: i64,
     /// Since when a key frame is waited for.
     waiting: Option<i64>,
     last_key: Option<i64>,
@@ -60,7 +66,7 @@ pub(super) struct Cutter {
 
 impl Cutter {
     pub(super) fn new(rules: Rules) -> Self {
-        Self { rules, start: None, waiting: None, last_key: None, gop: 0, force: false }
+        Self { rules, start: None, shown: 0, waiting: None, last_key: None, gop: 0, force: false }
     }
 
     /// The stream goes on after a break: the segment that grew is done. `key`: decoders start anew.
@@ -75,7 +81,7 @@ impl Cutter {
     /// By other rules, a segment begins at this time.
     pub(super) fn resume(&mut self, rules: Rules, time: i64) {
         self.restart(rules, true);
-        self.start = Some(time);
+        (self.start, self.shown) = (Some(time), time);
     }
 
     /// Ends the segment at the next frame.
@@ -89,7 +95,8 @@ impl Cutter {
         self.rules.overflow.max(regular)
     }
 
-    pub(super) fn frame(&mut self, time: i64, role: Role) -> Verdict {
+    /// A frame that is decoded at `time` and shown at `shown`.
+    pub(super) fn frame(&mut self, time: i64, shown: i64, role: Role) -> Verdict {
         let key = role == Role::Main { key: true };
         let independent = key || !self.rules.video;
         if key && let Some(last) = self.last_key.replace(time) {
@@ -99,19 +106,20 @@ impl Cutter {
             let waited = time.saturating_sub(*self.waiting.get_or_insert(time));
             let begins =
                 independent || self.force || !self.rules.wait_keyframe || waited > KEYLESS.min(self.limit());
-            return if begins { self.begin(time, independent) } else { Verdict::Drop };
+            return if begins { self.begin(time, shown, independent) } else { Verdict::Drop };
         };
         let elapsed = time.saturating_sub(start);
         // Frames are not at even milliseconds: a segment that is a little too short is better than one twice as long.
-        let enough = elapsed >= self.rules.segment - self.rules.segment / 20;
+        let length = shown.saturating_sub(self.shown).clamp(elapsed, elapsed.saturating_add(REORDERED));
+        let enough = length >= self.rules.segment - self.rules.segment / 20;
         let any = !self.rules.wait_keyframe && matches!(role, Role::Main { .. });
         let cut = (enough && (key || any)) || elapsed >= self.limit() || self.force;
         // What comes late belongs to the segment that is there.
-        if cut && elapsed > 0 { self.begin(time, independent) } else { Verdict::Keep }
+        if cut && elapsed > 0 { self.begin(time, shown, independent) } else { Verdict::Keep }
     }
 
-    fn begin(&mut self, time: i64, independent: bool) -> Verdict {
-        (self.start, self.waiting, self.force) = (Some(time), None, false);
+    fn begin(&mut self, time: i64, shown: i64, independent: bool) -> Verdict {
+        (self.start, self.shown, self.waiting, self.force) = (Some(time), shown, None, false);
         Verdict::Begin { independent }
     }
 }
@@ -129,7 +137,7 @@ mod tests {
         for n in frames {
             let key = gop > 0 && n % gop == 0;
             let role = if rules.video { Role::Main { key } } else { Role::Other };
-            if let Verdict::Begin { independent } = cutter.frame(n * 3600, role) {
+            if let Verdict::Begin { independent } = cutter.frame(n * 3600, n * 3600, role) {
                 out.push(format!("{}{}", n * 40, if independent { "*" } else { "" }));
             }
         }
@@ -158,6 +166,16 @@ mod tests {
     }
 
     #[test]
+    fn the_first_key_frames_may_be_decoded_at_uneven_distances() {
+        let mut cutter = Cutter::new(RULES);
+        let mut begins = |time: i64, shown: i64| {
+            cutter.frame(time * 90, shown * 90, Role::Main { key: true }) != Verdict::Keep
+        };
+        assert!(begins(0, 125));
+        assert!(begins(1877, 2127) && begins(3879, 4129));
+    }
+
+    #[test]
     fn sound_is_cut_by_time() {
         let sound = Rules { video: false, ..RULES };
         assert_eq!(cuts(sound, 0, 0..240), ["0*", "4200*", "8400*"]);
@@ -167,15 +185,15 @@ mod tests {
     fn breaks_and_monsters_are_cut_at_once() {
         let mut cutter = Cutter::new(RULES);
         let key = Role::Main { key: true };
-        assert_eq!(cutter.frame(0, key), Verdict::Begin { independent: true });
+        assert_eq!(cutter.frame(0, 0, key), Verdict::Begin { independent: true });
         cutter.force();
-        assert_eq!(cutter.frame(0, Role::Other), Verdict::Keep, "not without a frame in it");
-        assert_eq!(cutter.frame(-5, Role::Other), Verdict::Keep, "late");
-        assert_eq!(cutter.frame(10, Role::Other), Verdict::Begin { independent: false });
+        assert_eq!(cutter.frame(0, 0, Role::Other), Verdict::Keep, "not without a frame in it");
+        assert_eq!(cutter.frame(-5, -5, Role::Other), Verdict::Keep, "late");
+        assert_eq!(cutter.frame(10, 10, Role::Other), Verdict::Begin { independent: false });
         cutter.restart(RULES, true);
-        assert_eq!(cutter.frame(20, Role::Other), Verdict::Drop);
-        assert_eq!(cutter.frame(30, key), Verdict::Begin { independent: true });
+        assert_eq!(cutter.frame(20, 20, Role::Other), Verdict::Drop);
+        assert_eq!(cutter.frame(30, 30, key), Verdict::Begin { independent: true });
         cutter.restart(RULES, false);
-        assert_eq!(cutter.frame(40, Role::Other), Verdict::Begin { independent: false });
+        assert_eq!(cutter.frame(40, 40, Role::Other), Verdict::Begin { independent: false });
     }
 }
