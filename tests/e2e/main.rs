@@ -5,6 +5,8 @@ mod browser;
 #[cfg(test)]
 mod clock;
 #[cfg(test)]
+mod dash;
+#[cfg(test)]
 mod hls;
 #[cfg(test)]
 mod hostile;
