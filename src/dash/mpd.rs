@@ -72,9 +72,9 @@ impl Manifest<'_> {
         } else {
             "urn:mpeg:dash:profile:isoff-live:2011"
         };
-        let main = state.main();
-        let last = main.and_then(|main| main.segments.last());
-        let end = last.map_or(0, |s| ticks_us(s.start.saturating_add_unsigned(s.ticks), s.timescale));
+        let ends = state.renditions.iter().filter_map(|rendition| rendition.segments.last());
+        let end = ends.map(|s| ticks_us(s.start.saturating_add_unsigned(s.ticks), s.timescale)).max();
+        let end = end.unwrap_or(0);
         let published = self.line.start_ms.saturating_add(i64::try_from(end / 1000).unwrap_or(i64::MAX));
         let root = xml
             .element("MPD")

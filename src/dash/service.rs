@@ -116,7 +116,25 @@ impl Dash {
                 .is_live(&name)
                 .then(|| text_reply(StatusCode::FORBIDDEN, format_args!("403: {WHOLE}")));
         }
-        let presentation = self.segments.open(&name, Want::Dash)?;
+        let mut presentation = self.segments.open(&name, Want::Dash)?;
+        let state = presentation.state();
+        if state.renditions.is_empty() && !state.ended {
+            // What HLS makes of the stream is not known yet; it is as soon as there are tracks.
+            let known = tokio::time::timeout(FIRST_SEGMENT, async {
+                let mut state = state;
+                while state.renditions.is_empty() && !state.ended {
+                    state = presentation.changed(state.version).await;
+                }
+            });
+            let _waiting = match self.wait() {
+                Ok(waiting) => waiting,
+                Err(reply) => return Some(reply),
+            };
+            if known.await.is_err() {
+                return Some(later("it is not known yet what the stream is"));
+            }
+            presentation = self.segments.open(&name, Want::Dash)?;
+        }
         let reply = match &ask.what {
             _ if !matches!(head.method, Method::GET | Method::HEAD) => Ok(not_allowed()),
             What::Manifest => self.manifest(head, peer, &ask, &presentation, config).await,

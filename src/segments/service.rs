@@ -43,6 +43,9 @@ struct Running {
 /// The most streams whose numbers are remembered.
 const REMEMBERED: usize = 10_000;
 
+/// How long a publisher is waited for to tell its tracks.
+const TRACKS_WAIT: Duration = Duration::from_secs(10);
+
 impl Segments {
     /// For the streams of `hub`. Nothing is made before [`run`](Self::run) or [`open`](Self::open).
     #[must_use]
@@ -91,7 +94,8 @@ impl Segments {
     }
 
     /// The segments of a stream, for a viewer: starts making them where that is done on demand. `None`: it is not live and
-    /// was not lately, or is not to have segments.
+    /// was not lately, or is not to have segments. For DASH: ask again when its [form](State::form) turns out to be another
+    /// than fMP4.
     #[must_use]
     pub fn open(&self, name: &StreamName, want: Want) -> Option<Arc<Presentation>> {
         let config = self.config.current();
@@ -105,12 +109,16 @@ impl Segments {
         }
         let mut slot = Slot::of(want, vhost);
         if want == Want::Dash {
-            // What HLS has may do.
+            // What HLS has may do, once it is known what that is; but what DASH has begun with stays.
             let jobs = self.lock();
-            let shared = jobs.get(&(name.clone(), Slot::Auto));
-            if shared.is_some_and(|running| running.active && running.presentation.state().form == Form::Fmp4)
+            let of = |slot| jobs.get(&(name.clone(), slot));
+            if let Some(shared) = of(Slot::Auto)
+                && of(slot).is_none_or(|own| shared.active && !own.active)
             {
-                slot = Slot::Auto;
+                let state = shared.presentation.state();
+                if state.form == Form::Fmp4 || (shared.active && state.renditions.is_empty()) {
+                    slot = Slot::Auto;
+                }
             }
         }
         let presentation = self.ensure(name, slot, vhost)?;
@@ -144,7 +152,17 @@ impl Segments {
             let _ = self.ensure(name, Slot::of(Want::Hls, vhost), vhost);
         }
         if cfg!(feature = "dash") && vhost.dash.enabled && !vhost.dash.on_demand {
-            let _ = self.open(name, Want::Dash);
+            let (this, name) = (self.this.clone(), name.clone());
+            tokio::spawn(async move {
+                let open = || this.upgrade().and_then(|this| this.open(&name, Want::Dash));
+                let Some(presentation) = open() else { return };
+                let state = presentation.state();
+                if state.renditions.is_empty() {
+                    // Once more when it is known what HLS has.
+                    let _ = tokio::time::timeout(TRACKS_WAIT, presentation.changed(state.version)).await;
+                    open();
+                }
+            });
         }
     }
 

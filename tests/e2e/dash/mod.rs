@@ -15,9 +15,9 @@ macro_rules! dash {
 }
 pub(crate) use dash;
 
-/// Segments of one second, with more keys.
+/// A server that waits for no stream, with more keys.
 pub fn with(keys: &[(&str, &str)]) -> Server {
-    let mut all = vec![(dash!("SEGMENT"), "1s"), ("VHOST__DEFAULT__HTTP_LIVE__WAIT", "no")];
+    let mut all = vec![("VHOST__DEFAULT__HTTP_LIVE__WAIT", "no")];
     all.extend(keys);
     Server::with(&all)
 }
@@ -66,4 +66,11 @@ pub fn link(manifest: &str, what: &str, number: u64) -> String {
     let template = attribute(manifest, what).unwrap().replace("&amp;", "&");
     let id = attribute(manifest.split_once("<Representation").unwrap().1, "id").unwrap();
     format!("demo/{}", template.replace("$RepresentationID$", id).replace("$Number$", &number.to_string()))
+}
+
+/// How many segments the first Representation of a manifest has.
+pub fn link_count(manifest: &str) -> u64 {
+    let told = manifest.split("</SegmentTimeline>").next().unwrap();
+    let repeats = |s: &str| attribute(&format!(" {s}"), "r").map_or(0, |r| r.parse().unwrap());
+    told.split("<S ").skip(1).map(|s| 1 + repeats(s.split("/>").next().unwrap())).sum()
 }

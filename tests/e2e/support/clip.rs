@@ -77,7 +77,8 @@ impl Clip {
         Self { name, video, audio, seconds: 6 }
     }
 
-    const fn lasting(self, seconds: u32) -> Self {
+    /// The same, of another length.
+    pub const fn lasting(self, seconds: u32) -> Self {
         Self { seconds, ..self }
     }
 
