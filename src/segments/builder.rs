@@ -265,8 +265,18 @@ impl Builder {
         let mut state = self.snapshot();
         for rendition in &mut state.renditions {
             rendition.growing = None;
-            let kept = rendition.segments.iter().filter(|s| s.gap || matches!(s.data, Data::File { .. }));
-            rendition.segments = kept.cloned().collect();
+            let there = |s: &Arc<Segment>| s.gap || matches!(s.data, Data::File { .. });
+            let count = rendition.segments.iter().rposition(there).map_or(0, |last| last + 1);
+            // Their numbers are those of their places: what could not be written leaves a gap.
+            let listed = rendition.segments.iter().take(count).map(|segment| {
+                if there(segment) {
+                    segment.clone()
+                } else {
+                    let (data, parts) = (Data::of(Vec::new()), Arc::new([]));
+                    Arc::new(Segment { gap: true, data, parts, ..Segment::clone(segment) })
+                }
+            });
+            rendition.segments = listed.collect();
         }
         state.part_target = None;
         state

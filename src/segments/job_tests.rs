@@ -44,7 +44,8 @@ async fn until(what: &str, ok: impl Fn() -> bool) {
 
 /// Names of segments, one a line.
 fn playlists(name: &crate::hub::StreamName, state: &Arc<State>) -> Vec<(String, String)> {
-    let lines = state.main().map(|main| main.segments.iter().map(|s| format!("{}\n", s.name)).collect());
+    let line = |s: &Arc<Segment>| format!("{}{}\n", if s.gap { "gap " } else { "" }, s.name);
+    let lines = state.main().map(|main| main.segments.iter().map(line).collect());
     vec![(format!("{}/{}.m3u8", name.app, name.stream), lines.unwrap_or_default())]
 }
 
@@ -116,6 +117,7 @@ async fn a_disk_that_fails_harms_nobody() {
             hls.path = Some(dir.clone());
             hls.on_error = on_error;
         });
+        segments.set_playlists(Arc::new(playlists));
         let mut source = Source::new(&hub, "fails");
         let presentation = segments.open(&source.name, Want::Hls).unwrap();
         source.send(0, 5000);
@@ -139,6 +141,12 @@ async fn a_disk_that_fails_harms_nobody() {
                 source.send(5000, 9000);
                 until("it to recover", || presentation.error().is_none()).await;
                 assert!(files(&dir).contains(&"live/fails-3-v0.m4s".to_owned()), "{:?}", files(&dir));
+                // Playlists on disk have gaps for what could not be written.
+                let text = || std::fs::read_to_string(dir.join("live/fails.m3u8")).unwrap_or_default();
+                until("a playlist", || text().contains("\nlive/fails-3-v0.m4s\n")).await;
+                for (line, number) in text().lines().zip(0..) {
+                    assert_eq!(line.trim_start_matches("gap "), format!("live/fails-{number}-v0.m4s"));
+                }
                 std::fs::remove_dir_all(dir.join("live")).unwrap();
                 std::fs::write(dir.join("live"), b"in the way").unwrap();
             }
