@@ -6,8 +6,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use super::media;
-use super::sessions::Id;
 use super::text::encode;
+use crate::hub::ViewerId;
 use crate::net::http::Head;
 use crate::segments::Rendition;
 
@@ -29,7 +29,7 @@ pub(super) struct Ask {
     pub playlist: String,
     /// Where it should rather be asked for: there relative links lead where they should.
     pub redirect: Option<String>,
-    pub session: Option<Id>,
+    pub session: Option<ViewerId>,
     pub block: Option<Block>,
     pub skip: bool,
     /// What of the query goes into links.
@@ -113,7 +113,7 @@ impl Ask {
             rendition: rendition.map(|(stream, app)| (place(stream, app), (*last).to_owned())),
             redirect: (!clean).then(|| format!("/{}{query}", encode(&playlist))),
             playlist,
-            session: head.param("hls_ctx").and_then(|text| Id::parse(&text)),
+            session: head.param("hls_ctx").and_then(|text| ViewerId::parse(&text)),
             block: Block::read(head)?,
             skip: matches!(head.param("_HLS_skip").as_deref(), Some("YES" | "v2")),
             carried: carried(&head.query),
@@ -121,8 +121,8 @@ impl Ask {
     }
 
     /// The queries of links to playlists and to segments: the session, and what the client came with, such as tokens.
-    pub(super) fn queries(&self, session: Option<Id>, in_segments: bool) -> (String, String) {
-        let with = |id: Id| match self.carried.as_str() {
+    pub(super) fn queries(&self, session: Option<ViewerId>, in_segments: bool) -> (String, String) {
+        let with = |id: ViewerId| match self.carried.as_str() {
             "" => format!("hls_ctx={}", id.as_str()),
             carried => format!("hls_ctx={}&{carried}", id.as_str()),
         };

@@ -36,9 +36,8 @@ mod multivariant;
 #[path = "../../tests/e2e/support/playlist.rs"]
 mod rules;
 mod service;
-mod sessions;
 #[cfg(test)]
 mod tests;
 mod text;
 
-pub use self::service::{Hls, Viewers};
+pub use self::service::Hls;

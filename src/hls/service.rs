@@ -12,10 +12,9 @@ use super::ask::{Ask, AskError, Block, Playlist};
 use super::cache::{Cache, Key};
 use super::media::{self, Form};
 use super::multivariant;
-use super::sessions::{Id, Sessions};
 use super::text::Base;
 use crate::config::{self, Shared};
-use crate::hub::{Client, ClientKind, Hub, StreamName};
+use crate::hub::{Client, ClientKind, Hub, StreamName, ViewerId, Viewers};
 use crate::id::SessionId;
 use crate::net::http::{
     Body, Boxed, Head, Outcome, Peer, Range, Reply, Request, Service, mime, not_allowed, text_reply,
@@ -37,18 +36,8 @@ pub struct Hls {
     config: Shared,
     segments: Arc<Segments>,
     cache: Cache,
-    sessions: Arc<Sessions>,
+    viewers: Arc<Viewers>,
     waiting: AtomicUsize,
-}
-
-/// Whoever watches.
-pub struct Viewers(Arc<Sessions>);
-
-impl Viewers {
-    /// Counts them out.
-    pub fn finish(&self) {
-        self.0.finish(Instant::now());
-    }
 }
 
 /// One of the requests that wait.
@@ -65,14 +54,14 @@ impl Hls {
     #[must_use]
     pub fn new(hub: Hub, config: Shared, segments: Arc<Segments>) -> Self {
         segments.set_playlists(super::files::writer(config.clone()));
-        let (cache, sessions, waiting) = (Cache::default(), Arc::default(), AtomicUsize::new(0));
-        Self { hub, config, segments, cache, sessions, waiting }
+        let (cache, viewers, waiting) = (Cache::default(), Arc::default(), AtomicUsize::new(0));
+        Self { hub, config, segments, cache, viewers, waiting }
     }
 
     /// The viewers, to be seen off when the server stops.
     #[must_use]
-    pub fn viewers(&self) -> Viewers {
-        Viewers(Arc::clone(&self.sessions))
+    pub fn viewers(&self) -> Arc<Viewers> {
+        Arc::clone(&self.viewers)
     }
 
     /// The vhost whose streams a request is about.
@@ -102,7 +91,7 @@ impl Hls {
         let mut state = self.begun(&presentation, config).await?;
         let (id, is_new) = match ask.session.filter(|_| config.sessions) {
             Some(id) => (Some(id), false),
-            None if config.sessions && rendition.is_none() => (Some(self.sessions.new_id()), true),
+            None if config.sessions && rendition.is_none() => (Some(self.viewers.new_id()), true),
             None => (None, false),
         };
         // A viewer is sent to a playlist with its own links first, then asks for that.
@@ -135,7 +124,7 @@ impl Hls {
         let body = written.body(&playlists, &segments);
         if let Some(id) = id {
             self.seen(id, &presentation, config, head, peer);
-            self.sessions.sent(id, body.len() as u64, Instant::now());
+            self.viewers.sent(id, body.len() as u64, Instant::now());
         }
         let cache = if id.is_some() { "private, no-cache" } else { "no-cache" };
         let mut reply = Response::new(Body::from(body));
@@ -209,7 +198,14 @@ impl Hls {
     }
 
     /// Counts a viewer.
-    fn seen(&self, id: Id, presentation: &Presentation, config: &config::Hls, head: &Head, peer: &Peer) {
+    fn seen(
+        &self,
+        id: ViewerId,
+        presentation: &Presentation,
+        config: &config::Hls,
+        head: &Head,
+        peer: &Peer,
+    ) {
         let (name, now) = (presentation.name(), Instant::now());
         let attend = || {
             let client = client(name, head, peer);
@@ -219,12 +215,12 @@ impl Hls {
             log::info!(session:% = session; "{} watches {name} as HLS (hls_ctx {}){by}", peer.addr, id.as_str());
             Some(attendance)
         };
-        if self.sessions.seen(id, name, config.window * 2, now, attend) {
-            let sessions = Arc::downgrade(&self.sessions);
+        if self.viewers.seen(id, name, config.window * 2, now, attend) {
+            let viewers = Arc::downgrade(&self.viewers);
             tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(SWEEP).await;
-                    if !sessions.upgrade().is_some_and(|sessions| sessions.expire(Instant::now())) {
+                    if !viewers.upgrade().is_some_and(|viewers| viewers.expire(Instant::now())) {
                         return;
                     }
                 }
@@ -253,9 +249,9 @@ impl Hls {
             let age = config.vhost(&vhost, "", "").hls.window.as_secs();
             let whose = if resource.content_type == OPAQUE { "private" } else { "public" };
             put(&mut reply, header::CACHE_CONTROL, &format!("{whose}, max-age={age}, immutable"));
-            if let Some(id) = head.param("hls_ctx").and_then(|text| Id::parse(&text)) {
+            if let Some(id) = head.param("hls_ctx").and_then(|text| ViewerId::parse(&text)) {
                 let sent = hyper::body::Body::size_hint(reply.body()).exact().unwrap_or(0);
-                self.sessions.sent(id, sent, Instant::now());
+                self.viewers.sent(id, sent, Instant::now());
             }
         }
         Some(reply)

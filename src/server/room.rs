@@ -171,7 +171,7 @@ mod http {
     pub(super) struct HttpRoom {
         front: Arc<Front>,
         #[cfg(feature = "hls")]
-        viewers: crate::hls::Viewers,
+        viewers: Arc<crate::hub::Viewers>,
         #[cfg(feature = "dash")]
         seats: crate::dash::Seats,
         #[cfg(feature = "record")]
@@ -261,7 +261,7 @@ mod http {
         fn stop(&self) {
             self.front.stop();
             #[cfg(feature = "hls")]
-            self.viewers.finish();
+            self.viewers.finish(std::time::Instant::now());
             #[cfg(feature = "dash")]
             self.seats.finish();
             #[cfg(feature = "record")]

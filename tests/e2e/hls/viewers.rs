@@ -16,12 +16,13 @@ fn a_viewer_is_counted_once() {
     assert!(segment.contains(".ts?hls_ctx="), "{segment}");
     assert_eq!(fetch(&server, segment).status, 200);
     media(&server, link);
+    server.line(" as HLS (hls_ctx ");
     assert_eq!(server.count(" as HLS (hls_ctx "), 1);
     // Two windows later.
     server.line("hls-play of live/demo ended after");
     // What was known once is taken on again.
     media(&server, link);
-    assert_eq!(server.count(" as HLS (hls_ctx "), 2);
+    wait_until("it is counted in", || server.count(" as HLS (hls_ctx ") == 2);
     // What never was an id is none.
     for forged in ["x", "%22%0d", "0123456789abcdeF", "0123456789abcdef0"] {
         let text = fetch(&server, &format!("demo.m3u8?hls_ctx={forged}")).good();
