@@ -40,6 +40,8 @@ mod recover;
 mod registry;
 mod retention;
 mod template;
+#[cfg(test)]
+mod tests;
 mod ts;
 mod writer;
 
@@ -66,6 +68,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const TIDY: Duration = Duration::from_secs(10);
 /// A file that is broken and was not touched for so long was left behind.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
+/// How many frames that wait are still written when a recording is stopped.
+const MAX_LATE: usize = 10_000;
 /// What a recorder's thread has for its stack: it calls nothing deep.
 const STACK: usize = 512 * 1024;
 
@@ -176,9 +180,12 @@ impl Records {
         self.inner.changed.notify_one();
     }
 
-    /// The server stops: no more files begin. Those that are open are closed when the hub ends their streams.
+    /// The server stops: files are closed, and no more begin.
     pub fn shut_down(&self) {
         self.inner.stopping.store(true, Ordering::Release);
+        for control in lock(&self.inner.running).values() {
+            control.send_modify(|control| control.stop = true);
+        }
         self.inner.changed.notify_one();
     }
 
@@ -219,6 +226,9 @@ impl Records {
     fn reconcile(&self) {
         let inner = &self.inner;
         let mut running = lock(&inner.running);
+        if inner.stopping.load(Ordering::Acquire) {
+            return;
+        }
         for (name, control) in running.iter() {
             let settings = inner.settings(name);
             if !inner.is_wanted(name, &settings) {
@@ -286,12 +296,17 @@ impl Inner {
         let mut waiting = VecDeque::new();
         let mut begun = false;
         loop {
-            if control.has_changed().unwrap_or(true) {
-                let now = control.borrow_and_update().clone();
-                if now.stop {
-                    break;
+            if control.borrow().stop {
+                // What came before that belongs to it.
+                for _ in 0..MAX_LATE {
+                    let Some(item) = waiting.pop_front().or_else(|| frames.ready()) else { break };
+                    recorder.item(item, Instant::now(), unix_ms());
                 }
-                recorder.set(now.settings, Instant::now());
+                break;
+            }
+            if control.has_changed().unwrap_or(true) {
+                let settings = Arc::clone(&control.borrow_and_update().settings);
+                recorder.set(settings, Instant::now());
             }
             let item = match waiting.pop_front().or_else(|| frames.ready()) {
                 Some(item) => item,
@@ -338,7 +353,7 @@ impl Inner {
         for entry in entries.iter().filter(|entry| entry.is_broken()) {
             let age = now.duration_since(entry.modified).unwrap_or_default();
             if first || age >= LEFT_BEHIND {
-                mended |= recover::recover(entry, &self.registry, &self.hub);
+                mended |= recover::recover(entry, &self.registry, &self.hub, first);
             }
         }
         if mended {

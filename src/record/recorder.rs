@@ -52,8 +52,6 @@ struct Open {
     /// What it is called when it is closed.
     path: PathBuf,
     growing: Arc<Growing>,
-    /// Whether a publisher has left meanwhile.
-    left: bool,
 }
 
 impl Recorder {
@@ -115,9 +113,7 @@ impl Recorder {
                 }
             }
             Item::Left => {
-                if self.settings.append {
-                    self.open.iter_mut().for_each(|open| open.left = true);
-                } else {
+                if !self.settings.append {
                     self.close(now);
                 }
                 self.end_ms = None;
@@ -141,7 +137,7 @@ impl Recorder {
         self.client = self.hub.publisher(&self.name).or_else(|| self.client.take());
         if let Some(open) = &mut self.open {
             match open.writer.retrack(&taken, &mut open.output) {
-                Ok(true) => open.left = false,
+                Ok(true) => {}
                 Ok(false) => {
                     log::info!("recording of {}: other tracks or codecs, another file", self.name);
                     self.close(now);
@@ -242,7 +238,7 @@ impl Recorder {
         }
         self.retry_at = None;
         self.state(State::Recording(path.clone()));
-        self.open = Some(Open { output, writer, line, start_ms, path, growing, left: false });
+        self.open = Some(Open { output, writer, line, start_ms, path, growing });
         Ok(())
     }
 

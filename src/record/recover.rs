@@ -17,8 +17,11 @@ use crate::format::mp4::{Found, Mp4Track, Reader};
 use crate::hub::{Event, Hub, RecordingMade};
 use crate::media::rescale;
 
-/// Mends a file, and gives it its last name. Whether it is another one now.
-pub(super) fn recover(entry: &Entry, registry: &Registry, hub: &Hub) -> bool {
+/// Bytes before its fragments that a file may have without anybody missing it.
+const NOTHING: u64 = 64 * 1024;
+
+/// Mends a file, and gives it its last name. Whether it is another one now. `tell`: of what can't be mended, too.
+pub(super) fn recover(entry: &Entry, registry: &Registry, hub: &Hub, tell: bool) -> bool {
     let path = &entry.path;
     if registry.growing(path).is_some() {
         return false;
@@ -38,7 +41,8 @@ pub(super) fn recover(entry: &Entry, registry: &Registry, hub: &Hub) -> bool {
             true
         }
         Err(error) => {
-            log::warn!("recording {} can't be mended: {error}", path.display());
+            let level = if tell { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "recording {} can't be mended: {error}", path.display());
             false
         }
     }
@@ -104,7 +108,11 @@ fn free_name(path: &Path) -> io::Result<PathBuf> {
 
 /// Cuts off what is no whole fragment. How long the rest plays.
 fn recover_mp4(file: &File, path: &Path, ident: &Ident, len: u64) -> io::Result<Option<i64>> {
-    let tracks = tracks_of(file, len)?;
+    let tracks = match tracks_of(file, len) {
+        // It was cut off before its first fragment.
+        Err(_) if len < ident.body.saturating_add(NOTHING) => return Ok(None),
+        tracks => tracks?,
+    };
     let (mut end_ms, mut start_ms) = (0, i64::MAX);
     let whole = fragments::walk(file, ident.body, len, &mut |fragment| {
         for run in &fragment.runs {

@@ -552,3 +552,35 @@ fn send(movie: Arc<Movie>, first: u64, count: u64) -> Body {
     });
     Body::sized(receiver, count)
 }
+
+#[cfg(test)]
+pub(super) mod test {
+    use super::*;
+
+    /// How many pieces a recording has, and frames in them.
+    pub(in crate::record) fn read_all(entry: &Entry) -> io::Result<(usize, usize)> {
+        let source = Source::open(entry)?;
+        let mut frames = 0;
+        for piece in &source.pieces {
+            let parts = source.parts(*piece)?;
+            frames += parts.iter().map(|part| part.samples.len()).sum::<usize>();
+        }
+        Ok((source.pieces.len(), frames))
+    }
+
+    /// All of a recording as a movie, read to its end.
+    pub(in crate::record) fn movie(entry: &Entry) -> io::Result<u64> {
+        let source = Arc::new(Source::open(entry)?);
+        let Some(movie) = Movie::build(vec![source], 0, i64::MAX)? else { return Ok(0) };
+        let mut at = 0;
+        while at < movie.len {
+            let pieces = movie.read(at, movie.len)?;
+            let len: usize = pieces.iter().map(Bytes::len).sum();
+            if len == 0 {
+                break;
+            }
+            at += len as u64;
+        }
+        Ok(at)
+    }
+}

@@ -25,6 +25,8 @@ const MAX_PIECE: u64 = 64 << 20;
 const MAX_PIECES: usize = 7 * 86_400;
 /// Pieces of FLV and MPEG-TS without video are this long, in milliseconds.
 const AUDIO_PIECE: i64 = 1000;
+/// Pieces of FLV end here without a key frame, too.
+const LONG_PIECE: i64 = 4000;
 /// How many pieces of an MPEG-TS file are looked through for its tracks.
 const PROBE: usize = 3;
 
@@ -155,7 +157,10 @@ impl Source {
             has_video |= place.kind == flv::TagKind::Video;
             let begins = match marks.last() {
                 None => true,
-                Some(_) if promised => place.key,
+                Some(last) if promised => {
+                    let far = place.ms.saturating_sub(last.ms) >= LONG_PIECE;
+                    place.key || (far && place.kind == flv::TagKind::Video)
+                }
                 Some(last) => place.ms.saturating_sub(last.ms) >= AUDIO_PIECE,
             };
             if begins && marks.len() < MAX_PIECES {
