@@ -12,6 +12,7 @@ use super::index::{Change, Resource, Sort};
 use super::lane::{Begin, Lane};
 use super::mixer::Mixer;
 use super::names::Vars;
+use super::parts::Parts;
 use super::settings::{CLOCK, Settings};
 use super::state::{Data, Key, KeyMethod, Segment, State};
 use super::ts::TsMaker;
@@ -57,13 +58,7 @@ pub(super) struct Builder {
     clock_fixed: bool,
     limit: usize,
     target: Duration,
-    part_target: Option<Duration>,
-    /// The segment that grows is given out in parts.
-    parts: bool,
-    /// Frames of it did not fit into parts, which should be so long.
-    misfit: Option<Duration>,
-    /// In how many segments they did not, how long parts should have been there, and how many segments since were right.
-    misfits: (u32, Duration, u32),
+    parts: Parts,
     /// What the segments at present are encrypted with, and for how many more.
     key: Option<(Arc<Key>, u32)>,
     /// The names of keys that are given out, with the number of the first segment of each.
@@ -90,6 +85,7 @@ impl Builder {
         run: u64,
         version: u64,
     ) -> Self {
+        let parts = Parts::new(settings.part, settings.overflow);
         let rules = Rules { segment: 1, overflow: 1, video: false, wait_keyframe: false };
         Self {
             target: whole_seconds(settings.target),
@@ -113,10 +109,7 @@ impl Builder {
             step: 0,
             clock_ms: None,
             clock_fixed: false,
-            part_target: None,
-            parts: false,
-            misfit: None,
-            misfits: (0, Duration::ZERO, 0),
+            parts,
             key: None,
             keys: VecDeque::new(),
             keyless: false,
@@ -302,7 +295,7 @@ impl Builder {
             form: self.form,
             renditions: self.lanes.iter_mut().map(Lane::rendition).collect(),
             target: self.target,
-            part_target: self.part_target,
+            part_target: self.parts.target(),
             clock_ms: self.clock_ms.unwrap_or(0),
             run: self.run,
             ended: self.ended,
@@ -405,7 +398,7 @@ impl Builder {
         if main || self.newest.is_none() {
             self.newest = Some(self.newest.map_or(time, |newest| newest.max(time)));
         }
-        let part = self.part_target.filter(|_| self.parts);
+        let part = self.parts.of_growing();
         let mut wanted = None;
         for lane in self.lanes.iter_mut().filter(|lane| lane.has(frame)) {
             let changes = &mut self.changes;
@@ -413,7 +406,7 @@ impl Builder {
             wanted = lane.frame(frame, kind, part, &self.settings, &self.name, changes).max(wanted);
             self.dirty |= changes.len() > before;
         }
-        self.misfit = self.misfit.max(wanted);
+        self.parts.misfit(wanted);
         if self.bytes() > self.limit {
             self.trim();
         }
@@ -435,7 +428,7 @@ impl Builder {
         let timestamp = self.timestamp(wall_ms);
         let key = self.key(number, wall_ms, timestamp);
         self.keyless = key.is_none() && self.settings.encryption != Encryption::None;
-        self.parts = self.part_target.is_some();
+        let parts = self.parts.begin();
         for lane in &mut self.lanes {
             let vars = Vars {
                 stream: &self.name,
@@ -446,7 +439,7 @@ impl Builder {
                 duration_ms: None,
             };
             let name = lane.template(&self.settings).name(&vars).map(Into::into);
-            let (key, parts) = (key.clone(), self.parts);
+            let key = key.clone();
             lane.begin(
                 Begin { number, discontinuity, time, wall_ms, timestamp, name, key, parts },
                 &mut self.changes,
@@ -501,7 +494,7 @@ impl Builder {
     }
 
     fn finish(&mut self, end: i64) {
-        let part = self.part_target.filter(|_| self.parts);
+        let part = self.parts.of_growing();
         let mut misfit = None;
         // Of the first segment it is known only now.
         let clock = self.clock_ms.filter(|_| !self.clock_fixed);
@@ -536,14 +529,12 @@ impl Builder {
         }
         self.newest = None;
         self.drop_keys();
-        if self.settings.part.is_some() && self.form == Form::Fmp4 {
-            if self.part_target.is_none() && self.began {
-                self.part_target = self.parts_of_frames();
-            }
-            self.misfit = self.misfit.max(misfit);
-            self.judge_parts();
+        if self.form == Form::Fmp4 {
+            self.parts.misfit(misfit);
+            let frames: Vec<Duration> = self.lanes.iter().map(Lane::frame_time).collect();
+            let keep = if self.parts.finished(&frames) { Duration::ZERO } else { self.target * 4 };
             for lane in &mut self.lanes {
-                lane.drop_parts(self.target * 4, &mut self.changes);
+                lane.drop_parts(keep, &mut self.changes);
             }
         }
         self.trim();
@@ -555,58 +546,6 @@ impl Builder {
         let oldest = self.lanes.iter().filter_map(Lane::oldest).min().unwrap_or(self.number);
         while self.keys.get(1).is_some_and(|(first, _)| *first <= oldest) {
             self.changes.extend(self.keys.pop_front().map(|(_, name)| Change::Drop(name)));
-        }
-    }
-
-    /// How long parts are to be: about as configured, so that whole frames of all renditions fill at least 85 % of it
-    /// (RFC 8216bis 4.4.4.9).
-    fn parts_of_frames(&self) -> Option<Duration> {
-        let wanted = self.settings.part?;
-        let frames: Vec<Duration> =
-            self.lanes.iter().map(Lane::frame_time).filter(|time| !time.is_zero()).collect();
-        let main = *frames.first()?;
-        let count = |part: Duration, frame: Duration| part.as_nanos() / frame.as_nanos().max(1);
-        let fits = |part: Duration| {
-            frames.iter().all(|frame| {
-                let filled = frame.as_nanos() * count(part, *frame);
-                filled * 100 >= part.as_nanos() * 85
-            })
-        };
-        let first = count(wanted + main / 2, main).max(1);
-        let sizes = (0..20).filter_map(|more| u32::try_from(first + more).ok());
-        // A millisecond more, since times are rounded to that.
-        let mut sizes = sizes.map(|frames| up_to_ms(main * frames) + Duration::from_millis(1));
-        let part = sizes.clone().find(|part| fits(*part)).or_else(|| sizes.next())?;
-        Some(part.min(self.settings.overflow.max(main)))
-    }
-
-    /// A segment has ended. Where frames did not fit into parts, no more were told of it. That happens when an encoder drops
-    /// frames; if it goes on, parts have to be longer.
-    fn judge_parts(&mut self) {
-        const OFTEN: u32 = 3;
-        const FORGIVEN: u32 = 10;
-        match self.misfit.take() {
-            Some(wanted) => {
-                self.misfits = (self.misfits.0 + 1, wanted.max(self.misfits.1), 0);
-            }
-            None => {
-                self.misfits.2 += 1;
-                if self.misfits.2 >= FORGIVEN {
-                    self.misfits = (0, Duration::ZERO, 0);
-                }
-            }
-        }
-        let (count, wanted, _) = self.misfits;
-        if count < OFTEN {
-            return;
-        }
-        let old = self.part_target.unwrap_or_default();
-        let most = self.settings.overflow.max(old);
-        self.part_target = Some(up_to_ms(wanted.max(old * 5 / 4).min(most)));
-        self.misfits = (0, Duration::ZERO, 0);
-        // Those of before would be too short.
-        for lane in &mut self.lanes {
-            lane.drop_parts(Duration::ZERO, &mut self.changes);
         }
     }
 
@@ -690,11 +629,6 @@ fn plan(tracks: &[Track], form: Form, mark: &str) -> Vec<(String, Vec<Track>)> {
             all
         }
     }
-}
-
-/// To the next millisecond.
-fn up_to_ms(time: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
 /// At least so many seconds, as playlists announce it.

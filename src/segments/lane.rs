@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Form;
 use super::fmp4::{Fmp4Maker, Piece};
 use super::index::{Change, Promised, Resource, Sort};
+use super::measure::{Pace, bandwidth};
 use super::names::{self, Template, Vars};
 use super::settings::{CLOCK, Settings};
 use super::state::{Bandwidth, Data, Growing, Init, Key, KeyMethod, Part, Rendition, Segment, duration};
@@ -583,55 +584,4 @@ fn ticks_between(start: i64, end: i64) -> u64 {
 /// A time in ticks, rounded down.
 fn ticks_of(time: Duration, timescale: u32) -> u64 {
     u64::try_from(time.as_nanos() * u128::from(timescale) / 1_000_000_000).unwrap_or(u64::MAX)
-}
-
-fn bandwidth(segments: &VecDeque<Arc<Segment>>) -> Bandwidth {
-    let mut sum = (0u64, 0u64);
-    let mut peak = 0;
-    for segment in segments {
-        let micros = u64::try_from(segment.duration.as_micros()).unwrap_or(u64::MAX).max(1);
-        let bits = segment.data.len().saturating_mul(8);
-        sum = (sum.0.saturating_add(bits), sum.1.saturating_add(micros));
-        // What is cut short says nothing: its key frame alone would be the peak.
-        if micros >= 500_000 || segments.len() == 1 {
-            peak = peak.max(per_second(bits, micros));
-        }
-    }
-    let average = if sum.1 == 0 { 0 } else { per_second(sum.0, sum.1) };
-    Bandwidth { average, peak: peak.max(average) }
-}
-
-fn per_second(bits: u64, micros: u64) -> u64 {
-    u64::try_from(u128::from(bits) * 1_000_000 / u128::from(micros)).unwrap_or(u64::MAX)
-}
-
-/// The time between frames.
-#[derive(Debug, Default)]
-pub(super) struct Pace {
-    first: Option<i64>,
-    last: i64,
-    count: i64,
-}
-
-impl Pace {
-    /// So many frames are enough to know it.
-    const ENOUGH: i64 = 250;
-
-    fn frame(&mut self, dts: i64) {
-        if self.count < Self::ENOUGH {
-            self.first.get_or_insert(dts);
-            self.last = dts;
-            self.count += 1;
-        }
-    }
-
-    /// Frames per second in thousandths.
-    fn rate(&self, timescale: u32) -> Option<u32> {
-        let time = self.last.saturating_sub(self.first?);
-        let frames = self.count - 1;
-        if time <= 0 || frames < 10 {
-            return None;
-        }
-        u32::try_from(i128::from(frames) * 1000 * i128::from(timescale) / i128::from(time)).ok()
-    }
 }
