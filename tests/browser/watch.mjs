@@ -110,7 +110,8 @@ async function watch({ player, url, config }) {
   }
   // A player that is told so before it has a source says that it was interrupted.
   video.autoplay = true;
-  if (player !== 'shaka') video.play().catch((what) => error('play', what.message));
+  // dash.js starts it itself, and takes one that was started before for one that is paused: it asks for no news then.
+  if (player !== 'shaka' && player !== 'dash.js') video.play().catch((what) => error('play', what.message));
 }
 
 /** Runs in the page: how things are now. */
