@@ -46,10 +46,8 @@ fn settings(
     format: RecordFormat,
     change: impl FnOnce(&mut config::Record),
 ) -> Arc<config::Record> {
-    let mut settings = config::Record::default();
-    settings.enabled = true;
-    settings.format = format;
-    settings.path = format!("{}/[stream].[timestamp].ts", dir.0.display());
+    let path = format!("{}/[stream].[timestamp].ts", dir.0.display());
+    let mut settings = config::Record { enabled: true, format, path, ..config::Record::default() };
     change(&mut settings);
     Arc::new(settings)
 }
