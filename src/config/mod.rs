@@ -228,7 +228,7 @@ section! {
         live delay: Duration = Duration::ZERO, Duration::ZERO..=secs(3600);
         /// Directory for manifests and segments. "": they are in memory, nothing is written.
         live path: Option<PathBuf> = None;
-        /// The manifest's name there: [vhost] [app] [stream].
+        /// The manifest's name there: `[vhost] [app] [stream]`.
         live mpd_file: String = "[app]/[stream].mpd".to_owned();
         /// Whether files that have left the manifest are deleted.
         live cleanup: bool = true;
@@ -272,16 +272,16 @@ section! {
         live target_ratio: Ratio = Ratio::thousandths(1000), Ratio::thousandths(1000)..=Ratio::thousandths(10_000);
         /// Directory for segments and playlists. "": they are in memory, nothing is written.
         live path: Option<PathBuf> = None;
-        /// The playlist's name: [vhost] [app] [stream].
+        /// The playlist's name: `[vhost] [app] [stream]`.
         live playlist_file: String = "[app]/[stream].m3u8".to_owned();
-        /// Names of MPEG-TS segments: [vhost] [app] [stream] [seq] [duration] [timestamp] and the parts of the time of day (UTC)
-        /// [2006] [01] [02] [15] [04] [05] [999].
+        /// Names of MPEG-TS segments: `[vhost] [app] [stream] [seq] [duration] [timestamp]` and the parts of the time of day (UTC)
+        /// `[2006] [01] [02] [15] [04] [05] [999]`.
         live ts_file: String = "[app]/[stream]-[seq].ts".to_owned();
-        /// Names of fMP4 segments: the same, and [track].
+        /// Names of fMP4 segments: the same, and `[track]`.
         live fmp4_file: String = "[app]/[stream]-[seq]-[track].m4s".to_owned();
-        /// What stands before the names of segments in playlists, e.g. "https://cdn.example/hls/".
+        /// What stands before the names of segments in playlists, e.g. `https://cdn.example/hls/`.
         live url_prefix: String = String::new();
-        /// Whether [timestamp] counts segments from 1970 on, so that redundant encoders give the same names.
+        /// Whether `[timestamp]` counts segments from 1970 on, so that redundant encoders give the same names.
         live ts_floor: bool = false;
         /// When a segment can't be written: "continue" with the next, "ignore" this publisher from then on, or "disconnect" it.
         live on_error: OnError = OnError::Continue;
@@ -353,8 +353,8 @@ section! {
         /// The container. "fmp4" and "ts" play up to the last fragment after a power cut; "mp4" and "flv" have ".tmp" at the
         /// end of their names until they are closed, or mended at the next start.
         live format: RecordFormat = RecordFormat::Fmp4;
-        /// Where files go: [vhost] [app] [stream], and of the time when a file begins (UTC) [timestamp] in milliseconds,
-        /// [2006] [01] [02] [15] [04] [05] [999]. A directory gets [stream].[timestamp] and the end of the format. Files lie
+        /// Where files go: `[vhost] [app] [stream]`, and of the time when a file begins (UTC) `[timestamp]` in milliseconds,
+        /// `[2006] [01] [02] [15] [04] [05] [999]`. A directory gets `[stream].[timestamp]` and the end of the format. Files lie
         /// below what stands before the first of these; only recordings of this server are ever deleted there.
         live path: String = "recordings/[app]/".to_owned();
         /// A directory that has to be a mount point, e.g. that of the memory card: nothing is recorded while it is none. "":

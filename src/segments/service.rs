@@ -94,7 +94,7 @@ impl Segments {
     }
 
     /// The segments of a stream, for a viewer: starts making them where that is done on demand. `None`: it is not live and
-    /// was not lately, or is not to have segments. For DASH: ask again when its [form](State::form) turns out to be another
+    /// was not lately, or is not to have segments. For DASH: ask again when its [form](super::State::form) turns out to be another
     /// than fMP4.
     #[must_use]
     pub fn open(&self, name: &StreamName, want: Want) -> Option<Arc<Presentation>> {
