@@ -1,9 +1,9 @@
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -31,14 +31,7 @@ enum Inner {
         pieces: mpsc::Receiver<io::Result<Bytes>>,
         left: u64,
     },
-    Shared {
-        pieces: Arc<[Bytes]>,
-        /// Which piece comes next.
-        next: usize,
-        /// How many bytes of it are not wanted.
-        skip: usize,
-        left: u64,
-    },
+    Shared(Pieces),
 }
 
 impl Body {
@@ -65,11 +58,12 @@ impl Body {
                 there = there.saturating_add(size(piece));
             }
         }
-        let left = len.min(there.saturating_sub(skip));
+        let left = usize::try_from(len.min(there.saturating_sub(skip))).unwrap_or(usize::MAX);
         if left == 0 {
             return Self::default();
         }
-        Self(Inner::Shared { pieces, next, skip: usize::try_from(skip).unwrap_or(usize::MAX), left })
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        Self(Inner::Shared(Pieces { pieces, next, skip, left }))
     }
 
     /// `len` bytes that come through a channel, made as they are sent. When it is closed before, the connection is, too.
@@ -102,13 +96,13 @@ impl<T: Into<Bytes>> From<T> for Body {
 }
 
 impl hyper::body::Body for Body {
-    type Data = Bytes;
+    type Data = Chunk;
     type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    ) -> Poll<Option<Result<Frame<Chunk>, io::Error>>> {
         let piece = match &mut self.0 {
             Inner::Empty => return Poll::Ready(None),
             Inner::Bytes(bytes) => {
@@ -130,15 +124,12 @@ impl hyper::body::Body for Body {
                 *left = left.saturating_sub(u64::try_from(got).unwrap_or(u64::MAX));
                 buffer.split_to(got).freeze()
             }
-            Inner::Shared { left: 0, .. } => return Poll::Ready(None),
-            Inner::Shared { pieces, next, skip, left } => {
-                let Some(piece) = pieces.get(*next) else { return Poll::Ready(None) };
-                *next += 1;
-                let most = usize::try_from(*left).unwrap_or(usize::MAX);
-                let skip = std::mem::take(skip).min(piece.len());
-                let end = piece.len().min(skip.saturating_add(most));
-                *left = left.saturating_sub(u64::try_from(end - skip).unwrap_or(u64::MAX));
-                piece.slice(skip..end)
+            Inner::Shared(_) => {
+                // All at once: so hyper writes many of them in one go, however small they are.
+                if let Inner::Shared(pieces) = std::mem::take(&mut self.0) {
+                    return Poll::Ready(Some(Ok(Frame::data(Chunk::Many(pieces)))));
+                }
+                return Poll::Ready(None);
             }
             Inner::Sized { left: 0, .. } => return Poll::Ready(None),
             Inner::Sized { pieces, left } => {
@@ -154,27 +145,101 @@ impl hyper::body::Body for Body {
                 None => return Poll::Ready(None),
             },
         };
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(Some(Ok(Frame::data(Chunk::One(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(
-            self.0,
-            Inner::Empty
-                | Inner::File { left: 0, .. }
-                | Inner::Shared { left: 0, .. }
-                | Inner::Sized { left: 0, .. }
-        )
+        matches!(self.0, Inner::Empty | Inner::File { left: 0, .. } | Inner::Sized { left: 0, .. })
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Bytes(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
-            Inner::File { left, .. } | Inner::Shared { left, .. } | Inner::Sized { left, .. } => {
-                SizeHint::with_exact(*left)
-            }
+            Inner::File { left, .. } | Inner::Sized { left, .. } => SizeHint::with_exact(*left),
+            Inner::Shared(pieces) => SizeHint::with_exact(u64::try_from(pieces.left).unwrap_or(u64::MAX)),
             Inner::Live(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// What a body gives at a time.
+#[derive(Debug)]
+pub enum Chunk {
+    /// One piece of memory.
+    One(Bytes),
+    /// Several that lie apart.
+    Many(Pieces),
+}
+
+/// Bytes in pieces that are shared. None is copied.
+#[derive(Debug)]
+pub struct Pieces {
+    pieces: Arc<[Bytes]>,
+    /// Which piece comes next.
+    next: usize,
+    /// How many bytes of it are not wanted (any more).
+    skip: usize,
+    /// How many bytes are still to come.
+    left: usize,
+}
+
+impl Pieces {
+    /// What is still to come, piece by piece.
+    fn rest(&self) -> impl Iterator<Item = &[u8]> {
+        let mut left = self.left;
+        let pieces = self.pieces.get(self.next..).unwrap_or_default().iter().enumerate();
+        let rest = pieces.map(move |(n, piece)| {
+            let piece = piece.get(if n == 0 { self.skip } else { 0 }..).unwrap_or_default();
+            let piece = piece.get(..piece.len().min(left)).unwrap_or_default();
+            left -= piece.len();
+            piece
+        });
+        rest.filter(|piece| !piece.is_empty())
+    }
+}
+
+impl Buf for Chunk {
+    fn remaining(&self) -> usize {
+        match self {
+            Self::One(piece) => piece.len(),
+            Self::Many(pieces) => pieces.left,
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Self::One(piece) => piece,
+            Self::Many(pieces) => pieces.rest().next().unwrap_or_default(),
+        }
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        match self {
+            Self::One(piece) => piece.chunks_vectored(slices),
+            Self::Many(pieces) => {
+                let filled = slices.iter_mut().zip(pieces.rest());
+                filled.map(|(slice, piece)| *slice = IoSlice::new(piece)).count()
+            }
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::One(piece) => piece.advance(count),
+            Self::Many(pieces) => {
+                let mut count = count.min(pieces.left);
+                pieces.left -= count;
+                while let Some(piece) = pieces.pieces.get(pieces.next) {
+                    let here = piece.len().saturating_sub(pieces.skip);
+                    if count < here {
+                        pieces.skip += count;
+                        return;
+                    }
+                    count -= here;
+                    (pieces.next, pieces.skip) = (pieces.next + 1, 0);
+                }
+            }
         }
     }
 }
@@ -191,7 +256,17 @@ mod tests {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         while let Poll::Ready(Some(frame)) = Pin::new(&mut body).poll_frame(&mut cx) {
             assert!(!all.is_empty() || promised > 0);
-            all.extend_from_slice(frame.unwrap().data_ref().unwrap());
+            let mut chunk = frame.unwrap().into_data().unwrap();
+            // By bytes, by slices, and by leaps over several pieces.
+            let mut slices = [IoSlice::new(&[]); 2];
+            let count = chunk.chunks_vectored(&mut slices);
+            assert!(slices[..count].iter().map(|slice| slice.len()).sum::<usize>() <= chunk.remaining());
+            let mut step = 1;
+            while chunk.has_remaining() {
+                let len = step.min(chunk.remaining());
+                all.extend_from_slice(&chunk.copy_to_bytes(len));
+                step += 1;
+            }
         }
         assert!(body.is_end_stream() && promised == all.len() as u64);
         all

@@ -27,7 +27,7 @@ mod service;
 pub mod static_files;
 pub mod websocket;
 
-pub use body::Body;
+pub use body::{Body, Chunk, Pieces};
 pub use front::{Front, Options};
 pub use head::{Head, HeadError, param, percent_decode};
 pub use home::Home;
