@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::Form;
 use super::fmp4::{Fmp4Maker, Piece};
 use super::index::{Change, Promised, Resource, Sort};
@@ -354,6 +356,8 @@ impl Lane {
                 }
             }
         };
+        // Nothing could be said of what there was.
+        gap |= chunks.iter().all(Bytes::is_empty);
         if gap {
             chunks.clear();
         }
