@@ -16,15 +16,7 @@ const BLOCK: usize = 16;
 /// Bytes that nobody can guess; `None` where the system has none.
 pub(super) fn random() -> Option<[u8; BLOCK]> {
     let mut bytes = [0; BLOCK];
-    let mut done = 0;
-    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
-            Ok(0) => return None,
-            Ok(n) => done += n,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return None,
-        }
-    }
+    getrandom::getrandom(&mut bytes).ok()?;
     Some(bytes)
 }
 
