@@ -183,6 +183,8 @@ macro_rules! section {
         $( $(#[doc = $doc:literal])+ $reload:ident $key:ident: $type:ty = $default:expr $(, $range:expr)?; )+
     }) => {
         $(#[doc = $about])+
+        // Words are for people who configure: what stands in brackets there is no link.
+        #[allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links, rustdoc::private_intra_doc_links)]
         #[derive(Debug, Clone, PartialEq)]
         #[non_exhaustive]
         pub struct $Name {

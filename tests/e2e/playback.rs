@@ -9,6 +9,7 @@ use crate::publish_play::publisher;
 use crate::record::{files, recording};
 use crate::support::client::clients;
 use crate::support::frames::{Form, Player};
+use crate::support::playlist::Media;
 use crate::support::{Clip, Dir, Frames, Kind, PATIENCE, Program, Server, wait_until};
 
 const PLAN: (&str, &str) = ("VHOST__DEFAULT__RECORD__PLAN", "segment");
@@ -82,6 +83,13 @@ fn any_time_plays(format: &str, clip: Clip) {
             assert!(steps.iter().all(|step| (20_000..60_000).contains(step)), "{format}: {steps:?}");
         }
     }
+    let playlist = Media::parse(&get(&server, "/recordings/live/demo.m3u8").1).unwrap();
+    assert!(playlist.ended && playlist.independent && playlist.segments.len() == 2, "{playlist:?}");
+    assert!(
+        playlist.segments[1].discontinuity && playlist.segments.iter().all(|segment| segment.map.is_some())
+    );
+    let begins: Vec<i64> = values(&list, "start_ms").iter().map(|text| text.parse().unwrap()).collect();
+    assert_eq!(playlist.segments.iter().filter_map(|segment| segment.date).collect::<Vec<_>>(), begins);
     // A time within the second file, then one over both.
     for (from, duration, first, last) in [(4300, "1.2", 100, 150), (1500, "3", 25, 125)] {
         let from = start + from;
@@ -190,11 +198,16 @@ fn what_is_being_written_plays() {
         assert!(got.video.len() >= 50 && hashes(&source).starts_with(&hashes(&got)), "{format}");
         let playlist = get(&server, "/recordings/live/demo.m3u8").1;
         assert!(playlist.contains("PLAYLIST-TYPE:EVENT") && !playlist.contains("ENDLIST"), "{playlist}");
+        let before = Media::parse(&playlist).unwrap();
         let delete = ask(&server, "DELETE", &file_url(&server), "");
         assert_eq!(delete.0, 409);
         publisher.end().clean();
         server.line("recorded live/demo: ");
         wait_until("its end", || get(&server, "/recordings/live/demo.m3u8").1.contains("ENDLIST"));
+        let after = Media::parse(&get(&server, "/recordings/live/demo.m3u8").1).unwrap();
+        assert_eq!(after.target, before.target);
+        assert!(after.segments.len() > before.segments.len() || !before.segments.is_empty());
+        assert_eq!(after.segments[..before.segments.len()], before.segments, "what was there stays");
     }
 }
 

@@ -78,8 +78,8 @@ pub(super) fn playlist(
         return None;
     }
     let kind = if grows { "EVENT" } else { "VOD" };
-    // Rounded as players do it; of a playlist that grows it has to be true of what comes, too.
-    let target = ((longest + 500) / 1000).max(if grows { 2 * SEGMENT_MS / 1000 } else { 1 });
+    // Rounded as players do it. It has to be true of what comes, too, and must not change when no more does (6.2.1).
+    let target = ((longest + 500) / 1000).max(2 * SEGMENT_MS / 1000);
     let end = if grows { "" } else { "#EXT-X-ENDLIST\n" };
     Some(format!(
         "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-MEDIA-SEQUENCE:0\n\
