@@ -15,6 +15,8 @@
 //! With `low_latency` the segment that grows is told, too, and given out in chunks as it is made
 //! (`availabilityTimeOffset`, `ServiceDescription`, `ProducerReferenceTime`; ISO/IEC 23009-1 5.3.9.5.3, annex K).
 //!
+//! With `path` the manifest is a file, too (`mpd_file`), whose links are the names of segments' files.
+//!
 //! A viewer is who asks with the `dash_ctx` that its manifest's links carry; it is gone when it has asked for nothing for
 //! two windows.
 //!
@@ -23,6 +25,7 @@
 //! AES-128 (a thing of HLS), `$Time$`, trick modes.
 
 mod ask;
+mod files;
 mod line;
 mod mpd;
 mod service;

@@ -1,7 +1,9 @@
 //! The manifest as a text: a pure function of the segments, what the configuration says, and the time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::ask::encode;
 use super::line::{self, CLOCK, Line, Period};
 use super::xml::{Xml, date_time, duration, seconds};
 use crate::config;
@@ -26,6 +28,8 @@ pub(super) struct Terms<'a> {
     pub location: Option<&'a str>,
     /// Milliseconds since 1970.
     pub now_ms: i64,
+    /// Segments are told by the names of their files, seen from this one: where the manifest is below their root.
+    pub file: Option<&'a str>,
 }
 
 /// The manifest; `None` while there is nothing to tell.
@@ -231,35 +235,32 @@ impl Manifest<'_> {
             }
             _ => None,
         };
-        xml.element("SegmentTemplate")
+        let begun = rescale(period.at, CLOCK, rendition.timescale).max(0);
+        let Some(file) = self.terms.file else {
+            xml.element("SegmentTemplate")
+                .with("timescale", rendition.timescale)
+                .with("presentationTimeOffset", begun)
+                .with(
+                    "initialization",
+                    format_args!("$RepresentationID$-init-{:08x}.mp4{query}", rows.init.0),
+                )
+                .with("media", format_args!("$RepresentationID$-$Number$.m4s{query}"))
+                .with("startNumber", rows.first)
+                .with_some("availabilityTimeOffset", offset.map(seconds))
+                .with_some("availabilityTimeComplete", offset.map(|_| "false"))
+                .around(|xml| timeline(xml, &rows.rows));
+            return;
+        };
+        xml.element("SegmentList")
             .with("timescale", rendition.timescale)
-            .with("presentationTimeOffset", rescale(period.at, CLOCK, rendition.timescale).max(0))
-            .with("initialization", format_args!("$RepresentationID$-init-{:08x}.mp4{query}", rows.init))
-            .with("media", format_args!("$RepresentationID$-$Number$.m4s{query}"))
+            .with("presentationTimeOffset", begun)
             .with("startNumber", rows.first)
-            .with_some("availabilityTimeOffset", offset.map(seconds))
-            .with_some("availabilityTimeComplete", offset.map(|_| "false"))
             .around(|xml| {
-                xml.element("SegmentTimeline").around(|xml| {
-                    let mut rows = rows.rows.iter().peekable();
-                    let mut end = None;
-                    while let Some(&(start, ticks)) = rows.next() {
-                        let told = (end != Some(start)).then_some(start.max(0));
-                        let mut next = start.saturating_add_unsigned(ticks);
-                        let mut repeats = 0u32;
-                        while rows.next_if(|row| **row == (next, ticks)).is_some() {
-                            next = next.saturating_add_unsigned(ticks);
-                            repeats += 1;
-                        }
-                        end = Some(next);
-                        let repeats = (repeats > 0).then_some(repeats);
-                        xml.element("S")
-                            .with_some("t", told)
-                            .with("d", ticks)
-                            .with_some("r", repeats)
-                            .empty();
-                    }
-                });
+                xml.element("Initialization").with("sourceURL", relative(file, &rows.init.1)).empty();
+                timeline(xml, &rows.rows);
+                for name in &rows.names {
+                    xml.element("SegmentURL").with("media", relative(file, name)).empty();
+                }
             });
     }
 
@@ -295,7 +296,8 @@ impl Manifest<'_> {
         }));
         Some(Rows {
             first: ready.map(|s| s.number).or(open.map(|open| open.number))?,
-            init: line::mark(init),
+            init: (line::mark(init), init.name.clone()),
+            names: segments.iter().map(|s| s.name.clone()).collect(),
             independent: segments.iter().all(|s| s.independent || s.gap),
             encrypted: key.is_some_and(|key| key.method == KeyMethod::Cbcs),
             predicted: Duration::from_micros(ticks_us(i64::try_from(last).unwrap_or(i64::MAX), timescale)),
@@ -304,11 +306,46 @@ impl Manifest<'_> {
     }
 }
 
+/// Where segments begin and how long they are.
+fn timeline(xml: &mut Xml, rows: &[(i64, u64)]) {
+    xml.element("SegmentTimeline").around(|xml| {
+        let mut rows = rows.iter().peekable();
+        let mut end = None;
+        while let Some(&(start, ticks)) = rows.next() {
+            let told = (end != Some(start)).then_some(start.max(0));
+            let mut next = start.saturating_add_unsigned(ticks);
+            let mut repeats = 0u32;
+            while rows.next_if(|row| **row == (next, ticks)).is_some() {
+                next = next.saturating_add_unsigned(ticks);
+                repeats += 1;
+            }
+            end = Some(next);
+            let repeats = (repeats > 0).then_some(repeats);
+            xml.element("S").with_some("t", told).with("d", ticks).with_some("r", repeats).empty();
+        }
+    });
+}
+
+/// A file's name as a link in another one, both below one root.
+fn relative(from: &str, to: &str) -> String {
+    let up = from.matches('/').count();
+    let (mut from, mut to) = (from, to);
+    let mut same = 0;
+    while let (Some((a, rest_from)), Some((b, rest_to))) = (from.split_once('/'), to.split_once('/'))
+        && a == b
+    {
+        (from, to, same) = (rest_from, rest_to, same + 1);
+    }
+    let path: Vec<_> = to.split('/').map(encode).collect();
+    "../".repeat(up - same) + &path.join("/")
+}
+
 /// What a rendition has in a Period.
 struct Rows {
     /// The number of the first.
     first: u64,
-    init: u32,
+    /// The mark of its name, and that.
+    init: (u32, Arc<str>),
     independent: bool,
     /// By `cbcs`.
     encrypted: bool,
@@ -316,6 +353,8 @@ struct Rows {
     predicted: Duration,
     /// Where they begin and how long they are, in ticks.
     rows: Vec<(i64, u64)>,
+    /// The names of those that are complete.
+    names: Vec<Arc<str>>,
 }
 
 /// What has to come through for a player not to stall: as the segment with the most has.
@@ -342,6 +381,14 @@ fn frame_rate(thousandths: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_between_files() {
+        assert_eq!(relative("live/demo.mpd", "live/demo-1-v0.m4s"), "demo-1-v0.m4s");
+        assert_eq!(relative("a/b/demo.mpd", "a/c d/x.m4s"), "../c%20d/x.m4s");
+        assert_eq!(relative("demo.mpd", "live/x.m4s"), "live/x.m4s");
+        assert_eq!(relative("a/b/demo.mpd", "x.m4s"), "../../x.m4s");
+    }
 
     #[test]
     fn frame_rates() {

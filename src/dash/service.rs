@@ -76,6 +76,7 @@ impl Dash {
     /// Gives what `segments` makes of the streams of `hub`.
     #[must_use]
     pub fn new(hub: Hub, config: Shared, segments: Arc<Segments>) -> Self {
+        segments.set_manifests(super::files::writer(config.clone()));
         Self {
             hub,
             config,
@@ -172,6 +173,7 @@ impl Dash {
             query: &query,
             location: location.as_deref(),
             now_ms: i64::try_from(now_ms).unwrap_or(i64::MAX),
+            file: None,
         };
         let text = self.with_line(presentation, |line| mpd::write(&state, line, &terms));
         let text = text.ok_or_else(|| later("the stream's first segment is not there yet"))?;

@@ -86,6 +86,7 @@ fn write(state: &State, line: &mut Line, config: &config::Dash) -> String {
         query: "?dash_ctx=x&a=b",
         location: Some("demo.mpd?dash_ctx=x&a=b"),
         now_ms: START + 10_000,
+        file: None,
     };
     mpd::write(state, line, &terms).unwrap()
 }
@@ -272,7 +273,7 @@ fn the_window_is_as_configured_and_updates_are_never_too_often() {
         mpd::write(
             &State { renditions: Vec::new(), ..state },
             &mut Line::default(),
-            &Terms { config: &some, base: "", query: "", location: None, now_ms: 0 }
+            &Terms { config: &some, base: "", query: "", location: None, now_ms: 0, file: None }
         ),
         None
     );

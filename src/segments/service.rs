@@ -26,6 +26,7 @@ pub struct Segments {
     /// Numbers of streams that are gone: names are not given twice.
     numbers: Mutex<HashMap<(StreamName, Slot), u64>>,
     playlists: OnceLock<Arc<PlaylistFiles>>,
+    manifests: OnceLock<Arc<PlaylistFiles>>,
     stopping: AtomicBool,
     /// For tasks that must not keep it.
     this: Weak<Segments>,
@@ -58,6 +59,7 @@ impl Segments {
             jobs: Mutex::default(),
             numbers: Mutex::default(),
             playlists: OnceLock::new(),
+            manifests: OnceLock::new(),
             stopping: AtomicBool::new(false),
             this: this.clone(),
         })
@@ -80,6 +82,11 @@ impl Segments {
     /// The segments of all streams together may take `bytes`. Unlimited until this is called.
     pub fn limit_memory(&self, bytes: usize) {
         self.budget.total.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Who makes the manifests of streams whose segments are made for DASH alone, and are on disk; the first call counts.
+    pub fn set_manifests(&self, manifests: Arc<PlaylistFiles>) {
+        let _ = self.manifests.set(manifests);
     }
 
     /// Who makes the playlists of streams whose segments are on disk; the first call counts.
@@ -188,6 +195,7 @@ impl Segments {
             return None;
         }
         let settings = Settings::new(vhost, slot);
+        let for_dash = slot == Slot::Fmp4 && !slot.is_of_hls(vhost);
         let Ok(frames) = self.hub.frames(name, settings.memory.min(8 << 20)) else {
             return jobs.get(&key).map(|running| running.presentation.clone());
         };
@@ -207,7 +215,7 @@ impl Segments {
             settings: Arc::new(settings),
             presentation: presentation.clone(),
             number: running.number,
-            playlists: self.playlists.get().cloned(),
+            playlists: if for_dash { &self.manifests } else { &self.playlists }.get().cloned(),
             old: std::mem::take(&mut running.left),
         };
         drop(jobs);

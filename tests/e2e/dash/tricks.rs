@@ -2,7 +2,7 @@
 
 use super::{attribute, dash, endless, fetch, link, link_count, manifest, with};
 use crate::support::http::{get, request};
-use crate::support::{Clip, Dir};
+use crate::support::{Clip, Dir, wait_until};
 
 #[test]
 fn a_viewer_is_counted_once() {
@@ -129,6 +129,14 @@ fn segments_on_disk() {
     let text = manifest(&server);
     let first = attribute(&text, "startNumber").unwrap().parse().unwrap();
     assert_eq!(fetch(&server, &link(&text, "media", first)).status, 200);
-    let files = std::fs::read_dir(path.join("live")).unwrap().count();
-    assert!(files >= 2, "{files}");
+    // What another server gives out plays from there.
+    let file = path.join("live/demo.mpd");
+    wait_until("a manifest on disk", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| link_count(&text) >= 2)
+    });
+    let text = std::fs::read_to_string(&file).unwrap();
+    super::well_formed(&text);
+    let named: Vec<_> = text.split(" media=\"").skip(1).filter_map(|s| s.split('"').next()).collect();
+    assert!(named.iter().filter(|name| path.join("live").join(name).exists()).count() >= 4, "{text}");
+    assert!(path.join("live").join(attribute(&text, "sourceURL").unwrap()).exists(), "{text}");
 }
