@@ -87,6 +87,7 @@ async function watch({ player, url, config }) {
     dash.updateSettings(config);
     dash.on(dashjs.MediaPlayer.events.ERROR, (what) => error('dash.js', what.error));
     dash.on(dashjs.MediaPlayer.events.PLAYBACK_ERROR, (what) => error('dash.js', what.error));
+    dash.on(dashjs.MediaPlayer.events.STREAM_INITIALIZED, () => video.play().catch((what) => error('play', what.message)));
     dash.initialize(video, url, true);
     seen.latency = () => { const late = dash.getCurrentLiveLatency(); return Number.isFinite(late) ? late : null; };
     window.player = dash;
@@ -110,7 +111,7 @@ async function watch({ player, url, config }) {
   }
   // A player that is told so before it has a source says that it was interrupted.
   video.autoplay = true;
-  // dash.js starts it itself, and takes one that was started before for one that is paused: it asks for no news then.
+  // dash.js takes one that was started before for one that is paused: it asks for no news then.
   if (player !== 'shaka' && player !== 'dash.js') video.play().catch((what) => error('play', what.message));
 }
 
