@@ -46,6 +46,7 @@ def test(target, args):
     runner = emulator(target)
     if runner:
         env[f"CARGO_TARGET_{target.triple.upper().replace('-', '_')}_RUNNER"] = " ".join(runner)
+        env["RILLBOX_TEST_EMULATED"] = "1"  # tests that take long are shorter then
     return subprocess.run(command + args, cwd=ROOT, env=env).returncode
 
 
