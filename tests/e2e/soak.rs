@@ -20,6 +20,8 @@ fn ten_thousand_publishers_leave_nothing_behind() {
         ("LOG_LEVEL", "info"),
         ("VHOST__DEFAULT__IDLE_TIMEOUT", "1s"),
         ("VHOST__DEFAULT__GRACE", "0s"),
+        // How long segments are kept after a stream's end.
+        ("VHOST__DEFAULT__HLS__DISPOSE", "1s"),
     ]);
     let idle = server.descriptors();
     publish(&server, WARM_UP);
