@@ -23,10 +23,19 @@ pub fn watch(player: &str, url: &str, options: &[&str]) -> String {
     let (clients, length) = (clients(), format!("seconds={}", seconds()));
     let mut args = vec![script.to_str().unwrap(), clients.to_str().unwrap(), player, url, &length];
     args.extend(options);
-    let ended = Program::start("node", args)
-        .limit(Duration::from_secs(180) + Duration::from_secs(2 * u64::from(seconds())))
-        .end();
-    println!("{}", ended.said);
-    ended.good();
-    ended.said.lines().last().unwrap_or_default().to_owned()
+    // A browser beside other tests on a small machine can be too late by itself: that is seen once, and not each time.
+    // RILLBOX_WATCH_SECONDS is for a machine that does nothing else: there one try has to do.
+    let tries = if std::env::var_os("RILLBOX_WATCH_SECONDS").is_some() { 1 } else { 3 };
+    let limit = Duration::from_secs(180) + Duration::from_secs(2 * u64::from(seconds()));
+    for left in (0..tries).rev() {
+        let ended = Program::start("node", &args).limit(limit).end();
+        println!("{}", ended.said);
+        if left == 0 {
+            ended.good();
+        }
+        if ended.status.success() {
+            return ended.said.lines().last().unwrap_or_default().to_owned();
+        }
+    }
+    unreachable!("the last try returns or panics")
 }
