@@ -47,6 +47,8 @@ def test(target, args):
     if runner:
         env[f"CARGO_TARGET_{target.triple.upper().replace('-', '_')}_RUNNER"] = " ".join(runner)
         env["RILLBOX_TEST_EMULATED"] = "1"  # tests that take long are shorter then
+        # All tests share the 2 GiB that a program has on 32-bit MIPS; more threads would not be faster.
+        env["RUST_TEST_THREADS"] = "2"
     return subprocess.run(command + args, cwd=ROOT, env=env).returncode
 
 
