@@ -33,4 +33,4 @@ mod service;
 mod tests;
 mod xml;
 
-pub use service::{Dash, Seats};
+pub use service::Dash;

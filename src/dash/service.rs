@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header;
 use hyper::{Method, Response, StatusCode};
 use tokio::sync::mpsc;
 
@@ -18,7 +18,7 @@ use crate::format::mp4;
 use crate::hub::{Client, ClientKind, Hub, StreamName, ViewerId, Viewers};
 use crate::id::SessionId;
 use crate::net::http::{
-    Body, Boxed, Head, Outcome, Peer, Range, Reply, Request, Service, not_allowed, text_reply,
+    Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, not_allowed, put, reply_range, text_reply,
 };
 use crate::segments::{
     Data, Form, Growing, KeyMethod, Lookup, Presentation, Rendition, Segments, State, Want,
@@ -29,9 +29,6 @@ const FIRST_SEGMENT: Duration = Duration::from_secs(10);
 
 /// The most requests that wait for something at once. Each holds a connection, or a stream of one.
 const MOST_WAITING: usize = 16_384;
-
-/// How often viewers who went away are looked for.
-const SWEEP: Duration = Duration::from_secs(2);
 
 /// Pieces of a growing segment that wait for one client.
 const PIECES: usize = 8;
@@ -53,16 +50,6 @@ type Stranger = (StreamName, std::net::IpAddr, String);
 /// The most viewers of whom it is remembered that they don't use their id for manifests.
 const MOST_STRANGERS: usize = 4096;
 
-/// Whoever watches.
-pub struct Seats(Arc<Viewers>);
-
-impl Seats {
-    /// Counts them out: the server stops.
-    pub fn finish(&self) {
-        self.0.finish(Instant::now());
-    }
-}
-
 /// One of the requests that wait.
 struct Waiting(Arc<AtomicUsize>);
 
@@ -77,21 +64,16 @@ impl Dash {
     #[must_use]
     pub fn new(hub: Hub, config: Shared, segments: Arc<Segments>) -> Self {
         segments.set_manifests(super::files::writer(config.clone()));
+        let viewers = hub.viewers();
         Self {
             hub,
             config,
             segments,
-            viewers: Arc::default(),
+            viewers,
             waiting: Arc::default(),
             lines: Mutex::default(),
             strangers: Mutex::default(),
         }
-    }
-
-    /// The viewers, to be seen off when the server stops.
-    #[must_use]
-    pub fn seats(&self) -> Seats {
-        Seats(Arc::clone(&self.viewers))
     }
 
     #[allow(clippy::result_large_err, reason = "as the replies of the front are")]
@@ -331,34 +313,23 @@ impl Dash {
 
     /// Something whole, or the range of it that is asked for.
     async fn data(&self, head: &Head, ask: &Ask, data: &Data, kind: &str) -> Reply {
-        let len = data.len();
-        let wanted = head.header(header::RANGE).map_or(Range::Whole, |text| Range::parse(text, len));
-        let (first, count) = match wanted {
-            Range::Whole => (0, len),
-            Range::Part { first, last } => (first, last.saturating_sub(first).saturating_add(1)),
-            Range::Beyond => {
-                let mut reply = text_reply(StatusCode::RANGE_NOT_SATISFIABLE, "416: it is shorter");
-                put(&mut reply, header::CONTENT_RANGE, &format!("bytes */{len}"));
-                return reply;
-            }
+        let mut reply = Response::new(Body::default());
+        let range = reply_range(&mut reply, head.header(header::RANGE), data.len());
+        let (first, count) = match range {
+            Ok(range) => range,
+            Err(refused) => return *refused,
         };
-        let body = match data {
+        *reply.body_mut() = match data {
             Data::Memory { chunks, .. } => Body::shared(Arc::clone(chunks), first, count),
-            Data::File { path, .. } => match open_at(path, first).await {
-                Ok(file) => Body::file(file, count),
+            Data::File { path, .. } => match Body::file_at(path, first, count).await {
+                Ok(body) => body,
                 Err(error) => {
                     log::warn!("{}: {error}", path.display());
                     return missing("the file cannot be read");
                 }
             },
         };
-        let mut reply = Response::new(body);
-        if let Range::Part { first, last } = wanted {
-            *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
-            put(&mut reply, header::CONTENT_RANGE, &format!("bytes {first}-{last}/{len}"));
-        }
         put(&mut reply, header::CONTENT_TYPE, kind);
-        put(&mut reply, header::ACCEPT_RANGES, "bytes");
         put(&mut reply, header::CACHE_CONTROL, "public, max-age=30, immutable");
         if let Some(id) = ask.session {
             self.viewers.sent(id, count, Instant::now());
@@ -405,17 +376,7 @@ impl Dash {
             log::info!(session:% = session; "{} watches {name} as DASH (dash_ctx {}){by}", peer.addr, id.as_str());
             Some(attendance)
         };
-        if self.viewers.seen(id, name, config.timeshift * 2, now, attend) {
-            let viewers = Arc::downgrade(&self.viewers);
-            tokio::spawn(async move {
-                loop {
-                    tokio::time::sleep(SWEEP).await;
-                    if !viewers.upgrade().is_some_and(|viewers| viewers.expire(Instant::now())) {
-                        return;
-                    }
-                }
-            });
-        }
+        self.viewers.seen(id, name, config.timeshift * 2, now, attend);
     }
 }
 
@@ -449,21 +410,6 @@ fn client(name: &StreamName, head: &Head, peer: &Peer) -> Client {
         tc_url: format!("{scheme}://{}/{}", head.host, name.app),
         page_url: head.header(header::REFERER).unwrap_or_default().to_owned(),
         ..Client::new(SessionId::next(), ClientKind::DashPlay, peer.addr)
-    }
-}
-
-async fn open_at(path: &std::path::Path, first: u64) -> std::io::Result<tokio::fs::File> {
-    use tokio::io::AsyncSeekExt;
-    let mut file = tokio::fs::File::open(path).await?;
-    if first > 0 {
-        file.seek(std::io::SeekFrom::Start(first)).await?;
-    }
-    Ok(file)
-}
-
-fn put(reply: &mut Reply, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(value.as_bytes())) {
-        reply.headers_mut().insert(name, value);
     }
 }
 

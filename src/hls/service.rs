@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::{Method, Response, StatusCode};
 
 use super::ask::{Ask, AskError, Block, Playlist};
@@ -17,7 +16,8 @@ use crate::config::{self, Shared};
 use crate::hub::{Client, ClientKind, Hub, StreamName, ViewerId, Viewers};
 use crate::id::SessionId;
 use crate::net::http::{
-    Body, Boxed, Head, Outcome, Peer, Range, Reply, Request, Service, mime, not_allowed, text_reply,
+    Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, mime, not_allowed, put, reply_range,
+    text_reply,
 };
 use crate::segments::{Data, Lookup, Presentation, Resource, Segments, State, Want};
 
@@ -26,9 +26,6 @@ const FIRST_SEGMENT: Duration = Duration::from_secs(10);
 
 /// The most requests that wait for something at once. Each holds a connection, or a stream of one.
 const MOST_WAITING: usize = 16_384;
-
-/// How often viewers who went away are looked for.
-const SWEEP: Duration = Duration::from_secs(2);
 
 /// Gives live streams as HLS.
 pub struct Hls {
@@ -54,14 +51,8 @@ impl Hls {
     #[must_use]
     pub fn new(hub: Hub, config: Shared, segments: Arc<Segments>) -> Self {
         segments.set_playlists(super::files::writer(config.clone()));
-        let (cache, viewers, waiting) = (Cache::default(), Arc::default(), AtomicUsize::new(0));
+        let (cache, viewers, waiting) = (Cache::default(), hub.viewers(), AtomicUsize::new(0));
         Self { hub, config, segments, cache, viewers, waiting }
-    }
-
-    /// The viewers, to be seen off when the server stops.
-    #[must_use]
-    pub fn viewers(&self) -> Arc<Viewers> {
-        Arc::clone(&self.viewers)
     }
 
     /// The vhost whose streams a request is about.
@@ -215,17 +206,7 @@ impl Hls {
             log::info!(session:% = session; "{} watches {name} as HLS (hls_ctx {}){by}", peer.addr, id.as_str());
             Some(attendance)
         };
-        if self.viewers.seen(id, name, config.window * 2, now, attend) {
-            let viewers = Arc::downgrade(&self.viewers);
-            tokio::spawn(async move {
-                loop {
-                    tokio::time::sleep(SWEEP).await;
-                    if !viewers.upgrade().is_some_and(|viewers| viewers.expire(Instant::now())) {
-                        return;
-                    }
-                }
-            });
-        }
+        self.viewers.seen(id, name, config.window * 2, now, attend);
     }
 
     async fn resource(&self, head: &Head) -> Option<Reply> {
@@ -296,50 +277,24 @@ fn client(name: &StreamName, head: &Head, peer: &Peer) -> Client {
 
 /// Something whole, or the range of it that is asked for.
 async fn data_reply(head: &Head, resource: &Resource) -> Reply {
-    let len = resource.data.len();
-    let wanted = head.header(header::RANGE).map_or(Range::Whole, |text| Range::parse(text, len));
-    let (first, count) = match wanted {
-        Range::Whole => (0, len),
-        Range::Part { first, last } => (first, last - first + 1),
-        Range::Beyond => {
-            let mut reply = text_reply(StatusCode::RANGE_NOT_SATISFIABLE, "416: it is shorter");
-            put(&mut reply, header::CONTENT_RANGE, &format!("bytes */{len}"));
-            return reply;
-        }
+    let mut reply = Response::new(Body::default());
+    let range = reply_range(&mut reply, head.header(header::RANGE), resource.data.len());
+    let (first, count) = match range {
+        Ok(range) => range,
+        Err(refused) => return *refused,
     };
-    let body = match &resource.data {
+    *reply.body_mut() = match &resource.data {
         Data::Memory { chunks, .. } => Body::shared(Arc::clone(chunks), first, count),
-        Data::File { path, .. } => match open_at(path, first).await {
-            Ok(file) => Body::file(file, count),
+        Data::File { path, .. } => match Body::file_at(path, first, count).await {
+            Ok(body) => body,
             Err(error) => {
                 log::warn!("{}: {error}", path.display());
                 return text_reply(StatusCode::NOT_FOUND, "404: the file cannot be read");
             }
         },
     };
-    let mut reply = Response::new(body);
-    if let Range::Part { first, last } = wanted {
-        *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
-        put(&mut reply, header::CONTENT_RANGE, &format!("bytes {first}-{last}/{len}"));
-    }
     put(&mut reply, header::CONTENT_TYPE, resource.content_type);
-    put(&mut reply, header::ACCEPT_RANGES, "bytes");
     reply
-}
-
-async fn open_at(path: &std::path::Path, first: u64) -> std::io::Result<tokio::fs::File> {
-    use tokio::io::AsyncSeekExt;
-    let mut file = tokio::fs::File::open(path).await?;
-    if first > 0 {
-        file.seek(std::io::SeekFrom::Start(first)).await?;
-    }
-    Ok(file)
-}
-
-fn put(reply: &mut Reply, name: header::HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(value.as_bytes())) {
-        reply.headers_mut().insert(name, value);
-    }
 }
 
 fn crowded() -> Reply {

@@ -38,7 +38,7 @@ mod viewers;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Instant;
 
 use tokio::sync::broadcast;
@@ -126,6 +126,8 @@ struct Inner {
     share: Arc<portable_atomic::AtomicUsize>,
     numbers: portable_atomic::AtomicU64,
     events: broadcast::Sender<Event>,
+    /// Tables of viewers, whose idle ones are to be counted out.
+    viewers: Mutex<Vec<Weak<Viewers>>>,
     stopping: AtomicBool,
 }
 
@@ -142,6 +144,7 @@ impl Hub {
             share: Arc::new(portable_atomic::AtomicUsize::new(usize::MAX)),
             numbers: portable_atomic::AtomicU64::new(1),
             events: broadcast::Sender::new(events::BACKLOG),
+            viewers: Mutex::default(),
             stopping: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -208,6 +211,21 @@ impl Hub {
         if stream.is_live() { Ok(Attendance::new(reader)) } else { Err(HubError::NotLive(name.clone())) }
     }
 
+    /// A table of viewers. Those who ask for nothing more, and all when the server stops, are counted out of it.
+    #[must_use]
+    pub fn viewers(&self) -> Arc<Viewers> {
+        let viewers = Arc::new(Viewers::default());
+        let mut all = self.inner.viewers.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Arc::downgrade(&viewers));
+        viewers
+    }
+
+    fn each_viewers(&self, act: impl Fn(&Viewers)) {
+        let mut all = self.inner.viewers.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|viewers| viewers.strong_count() > 0);
+        all.iter().filter_map(Weak::upgrade).for_each(|viewers| act(&viewers));
+    }
+
     /// What happens to streams from now on. Who is too slow to take it learns how much was lost, and can ask
     /// [`live`](Self::live) where things stand.
     #[must_use]
@@ -262,6 +280,7 @@ impl Hub {
 
     /// Takes readings and forgets what nobody needs. Call it once a second.
     pub fn tick(&self, now: Instant) {
+        self.each_viewers(|viewers| viewers.expire(now));
         let mut streams = self.inner.streams.write().unwrap_or_else(PoisonError::into_inner);
         self.share(&streams);
         let mut ended = Vec::new();
@@ -303,6 +322,8 @@ impl Hub {
     /// Ends all publishers and readers, each as its protocol does; from now on none is admitted.
     pub fn stop(&self) {
         self.inner.stopping.store(true, Ordering::SeqCst);
+        let now = Instant::now();
+        self.each_viewers(|viewers| viewers.finish(now));
         let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
         for stream in streams.values() {
             let was_live = stream.is_live();

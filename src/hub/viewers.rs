@@ -50,8 +50,6 @@ pub struct Viewers {
 struct Table {
     viewers: HashMap<ViewerId, Viewer>,
     count: u64,
-    /// Whether someone comes and expires them.
-    swept: bool,
     /// Keyed by the operating system's random numbers.
     hasher: RandomState,
 }
@@ -98,7 +96,7 @@ impl Viewers {
     }
 
     /// A viewer of `stream` asks for something. One that isn't known (any more) is counted in by `attend`, which may
-    /// refuse. Tells whether someone has to come from now on and [`expire`](Self::expire) viewers, until that says no.
+    /// refuse.
     pub fn seen(
         &self,
         id: ViewerId,
@@ -106,30 +104,28 @@ impl Viewers {
         patience: Duration,
         now: Instant,
         attend: impl FnOnce() -> Option<Attendance>,
-    ) -> bool {
+    ) {
         let mut gone = Vec::new();
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         match table.viewers.get_mut(&id) {
             Some(viewer) if viewer.stream == *stream => {
                 viewer.last = viewer.last.max(now);
                 viewer.patience = patience;
-                return false;
+                return;
             }
             // The same id for another stream: a viewer has one each.
             Some(_) => gone.extend(table.viewers.remove(&id)),
             None => {}
         }
-        let Some(attendance) = attend() else { return false };
+        let Some(attendance) = attend() else { return };
         if table.viewers.len() >= self.most {
             gone.append(&mut table.make_room());
         }
         table.viewers.insert(id, Viewer { attendance, stream: stream.clone(), last: now, patience });
-        let first = !std::mem::replace(&mut table.swept, true);
         drop(table);
         for viewer in gone {
             viewer.attendance.finish("other viewers take its place", now);
         }
-        first
     }
 
     /// Whether this viewer is counted at present.
@@ -147,13 +143,11 @@ impl Viewers {
         }
     }
 
-    /// Counts out who has been idle for too long. Tells whether someone is left.
-    pub fn expire(&self, now: Instant) -> bool {
+    /// Counts out who has been idle for too long.
+    pub(super) fn expire(&self, now: Instant) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = |viewer: &mut Viewer| now.saturating_duration_since(viewer.last) >= viewer.patience;
         let gone: Vec<_> = table.viewers.extract_if(|_, viewer| idle(viewer)).collect();
-        let left = !table.viewers.is_empty();
-        table.swept = left;
         if table.viewers.len() * 4 < table.viewers.capacity() {
             table.viewers.shrink_to_fit();
         }
@@ -161,11 +155,10 @@ impl Viewers {
         for (_, viewer) in gone {
             viewer.attendance.finish("asked for nothing more", now);
         }
-        left
     }
 
     /// Counts all out: the server stops.
-    pub fn finish(&self, now: Instant) {
+    pub(super) fn finish(&self, now: Instant) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let all = std::mem::take(&mut table.viewers);
         drop(table);
@@ -227,10 +220,10 @@ mod tests {
             Self { hub, name, _publisher: publisher, sessions: Viewers::new(most), now }
         }
 
-        fn seen(&self, id: ViewerId, now: Instant) -> bool {
+        fn seen(&self, id: ViewerId, now: Instant) {
             self.sessions.seen(id, &self.name, MINUTE, now, || {
                 self.hub.attend(&self.name, client(ClientKind::HlsPlay), now).ok()
-            })
+            });
         }
 
         fn players(&self) -> usize {
@@ -244,16 +237,17 @@ mod tests {
         let (a, b) = (scene.sessions.new_id(), scene.sessions.new_id());
         assert_ne!(a, b);
         assert_eq!(ViewerId::parse(a.as_str()), Some(a));
-        assert!(scene.seen(a, scene.now), "the first");
-        assert!(!scene.seen(a, scene.now) && !scene.seen(b, scene.now));
+        scene.seen(a, scene.now);
+        scene.seen(a, scene.now);
+        scene.seen(b, scene.now);
         assert_eq!(scene.players(), 2);
         let later = scene.now + MINUTE;
         scene.sessions.sent(b, 1000, later - Duration::from_secs(1));
-        assert!(scene.sessions.expire(later));
+        scene.sessions.expire(later);
         assert_eq!(scene.players(), 1);
-        assert!(!scene.seen(a, later), "it comes back under its id");
-        assert_eq!(scene.players(), 2);
-        assert!(!scene.sessions.expire(later + 2 * MINUTE));
+        scene.seen(a, later);
+        assert_eq!(scene.players(), 2, "it comes back under its id");
+        scene.sessions.expire(later + 2 * MINUTE);
         assert_eq!(scene.players(), 0);
     }
 

@@ -170,10 +170,6 @@ mod http {
     /// Live streams, files, and the page at `/`.
     pub(super) struct HttpRoom {
         front: Arc<Front>,
-        #[cfg(feature = "hls")]
-        viewers: Arc<crate::hub::Viewers>,
-        #[cfg(feature = "dash")]
-        seats: crate::dash::Seats,
         #[cfg(feature = "record")]
         records: crate::record::Records,
     }
@@ -197,19 +193,13 @@ mod http {
             };
             // Before live bodies: /live/demo-12.ts may be a segment.
             #[cfg(feature = "hls")]
-            let viewers = {
-                let hls = crate::hls::Hls::new(hub.clone(), config.clone(), Arc::clone(segments));
-                let viewers = hls.viewers();
-                services.push(Box::new(hls));
-                viewers
-            };
+            services.push(Box::new(crate::hls::Hls::new(hub.clone(), config.clone(), Arc::clone(segments))));
             #[cfg(feature = "dash")]
-            let seats = {
-                let dash = crate::dash::Dash::new(hub.clone(), config.clone(), Arc::clone(segments));
-                let seats = dash.seats();
-                services.push(Box::new(dash));
-                seats
-            };
+            services.push(Box::new(crate::dash::Dash::new(
+                hub.clone(),
+                config.clone(),
+                Arc::clone(segments),
+            )));
             #[cfg(feature = "http-live")]
             services.push(Box::new(crate::http_live::HttpLive::new(hub.clone(), config.clone())));
             if let Some(root) = &current.http.root {
@@ -220,10 +210,6 @@ mod http {
             services.push(Box::new(Home::new(rtmp_port)));
             Self {
                 front: Front::new(options(&current), services),
-                #[cfg(feature = "hls")]
-                viewers,
-                #[cfg(feature = "dash")]
-                seats,
                 #[cfg(feature = "record")]
                 records,
             }
@@ -260,10 +246,6 @@ mod http {
 
         fn stop(&self) {
             self.front.stop();
-            #[cfg(feature = "hls")]
-            self.viewers.finish(std::time::Instant::now());
-            #[cfg(feature = "dash")]
-            self.seats.finish();
             #[cfg(feature = "record")]
             self.records.shut_down();
         }

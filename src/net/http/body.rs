@@ -1,4 +1,5 @@
 use std::io::{self, IoSlice};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -6,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
 use tokio::fs::File;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncSeekExt, ReadBuf};
 use tokio::sync::mpsc;
 
 /// How much of a file is in memory for one of its readers.
@@ -42,6 +43,18 @@ impl Body {
             return Self::default();
         }
         Self(Inner::File { file, left: len, buffer: BytesMut::new() })
+    }
+
+    /// `len` bytes of the file at `path`, after the first `skip`.
+    ///
+    /// # Errors
+    /// The file can't be opened.
+    pub async fn file_at(path: &Path, skip: u64, len: u64) -> io::Result<Self> {
+        let mut file = File::open(path).await?;
+        if skip > 0 {
+            file.seek(io::SeekFrom::Start(skip)).await?;
+        }
+        Ok(Self::file(file, len))
     }
 
     /// `len` bytes of these pieces together, after the first `skip`: what is in memory once, for all who ask for it.

@@ -32,6 +32,6 @@ pub use front::{Front, Options};
 pub use head::{Head, HeadError, param, percent_decode};
 pub use home::Home;
 pub use io::Stream;
-pub use range::Range;
-pub use reply::{Reply, SERVER, not_allowed, text_reply};
+pub use range::reply_range;
+pub use reply::{Reply, SERVER, not_allowed, put, text_reply};
 pub use service::{Begin, Boxed, Framing, Live, LiveBody, LiveRequest, Outcome, Peer, Request, Service};

@@ -1,6 +1,34 @@
+use hyper::StatusCode;
+use hyper::header;
+
+use super::reply::{Reply, put, text_reply};
+
+/// Makes `reply` one of `len` bytes, or of the range of them that the `Range` header `wanted` asks for: the first byte, and
+/// how many. The caller leaves the header out where it doesn't count (`If-Range`).
+///
+/// # Errors
+/// The reply that says that there is no such range.
+pub fn reply_range(reply: &mut Reply, wanted: Option<&str>, len: u64) -> Result<(u64, u64), Box<Reply>> {
+    put(reply, header::ACCEPT_RANGES, "bytes");
+    match wanted.map_or(Range::Whole, |text| Range::parse(text, len)) {
+        Range::Whole => Ok((0, len)),
+        Range::Part { first, last } => {
+            *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
+            put(reply, header::CONTENT_RANGE, &format!("bytes {first}-{last}/{len}"));
+            Ok((first, last.saturating_sub(first).saturating_add(1)))
+        }
+        Range::Beyond => {
+            let text = format_args!("416: it has {len} bytes");
+            let mut refused = text_reply(StatusCode::RANGE_NOT_SATISFIABLE, text);
+            put(&mut refused, header::CONTENT_RANGE, &format!("bytes */{len}"));
+            Err(Box::new(refused))
+        }
+    }
+}
+
 /// What a `Range` header asks of something that has so many bytes (RFC 9110 14.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Range {
+enum Range {
     /// From byte `first` to byte `last`, both within it.
     Part {
         /// Counted from 0.
@@ -16,8 +44,7 @@ pub enum Range {
 
 impl Range {
     /// Reads the header's value, for a thing of `len` bytes.
-    #[must_use]
-    pub fn parse(text: &str, len: u64) -> Self {
+    fn parse(text: &str, len: u64) -> Self {
         let Some((unit, set)) = text.split_once('=') else { return Self::Whole };
         let Some((first, last)) = set.trim().split_once('-') else { return Self::Whole };
         let number = |text: &str| match text {

@@ -23,6 +23,13 @@ pub fn text_reply(status: StatusCode, text: impl Display) -> Reply {
     reply
 }
 
+/// Sets a header, unless the value can't stand in one.
+pub fn put(reply: &mut Reply, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        reply.headers_mut().insert(name, value);
+    }
+}
+
 /// The reply to a method that can't be used at a path that can be read.
 #[must_use]
 pub fn not_allowed() -> Reply {

@@ -3,15 +3,16 @@
 //! Nothing outside the directory is ever given out: names are checked piece by piece, and where a symbolic link
 //! leads is checked too. Names that start with a dot are not served (`.well-known` is).
 
-use std::io::{self, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self};
 use hyper::{Method, Response, StatusCode};
-use tokio::io::AsyncSeekExt;
 
-use super::{Body, Boxed, Head, Outcome, Range, Reply, Request, Service, mime, not_allowed, text_reply};
+use super::{
+    Body, Boxed, Head, Outcome, Reply, Request, Service, mime, not_allowed, put, reply_range, text_reply,
+};
 
 /// Serves the files below a directory.
 #[derive(Debug)]
@@ -105,35 +106,20 @@ impl Entity {
     async fn reply(&self, head: &Head) -> io::Result<Reply> {
         let mut reply = Response::new(Body::default());
         let (etag, date) = (self.etag(), httpdate::fmt_http_date(self.modified));
-        put(reply.headers_mut(), header::ETAG, &etag);
-        put(reply.headers_mut(), header::LAST_MODIFIED, &date);
+        put(&mut reply, header::ETAG, &etag);
+        put(&mut reply, header::LAST_MODIFIED, &date);
         if self.is_unchanged(head, &etag) {
             *reply.status_mut() = StatusCode::NOT_MODIFIED;
             return Ok(reply);
         }
-        put(reply.headers_mut(), header::ACCEPT_RANGES, "bytes");
         let wanted = head.header(header::RANGE).filter(|_| if_range(head, &etag, &date));
-        let (first, len) = match wanted.map_or(Range::Whole, |text| Range::parse(text, self.len)) {
-            Range::Whole => (0, self.len),
-            Range::Part { first, last } => {
-                *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
-                let range = format!("bytes {first}-{last}/{}", self.len);
-                put(reply.headers_mut(), header::CONTENT_RANGE, &range);
-                (first, last - first + 1)
-            }
-            Range::Beyond => {
-                let mut refused = text_reply(StatusCode::RANGE_NOT_SATISFIABLE, "the file is shorter");
-                put(refused.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{}", self.len));
-                return Ok(refused);
-            }
+        let (first, len) = match reply_range(&mut reply, wanted, self.len) {
+            Ok(range) => range,
+            Err(refused) => return Ok(*refused),
         };
         let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        put(reply.headers_mut(), header::CONTENT_TYPE, mime::of_name(name));
-        let mut file = tokio::fs::File::open(&self.path).await?;
-        if first > 0 {
-            file.seek(SeekFrom::Start(first)).await?;
-        }
-        *reply.body_mut() = Body::file(file, len);
+        put(&mut reply, header::CONTENT_TYPE, mime::of_name(name));
+        *reply.body_mut() = Body::file_at(&self.path, first, len).await?;
         Ok(reply)
     }
 
@@ -163,12 +149,6 @@ fn whole_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
-}
-
 /// To the same path with a slash at the end, so that relative links of `index.html` work.
 fn redirect(head: &Head) -> Reply {
     let mut to = String::new();
@@ -188,7 +168,7 @@ fn redirect(head: &Head) -> Reply {
         to.push_str(&head.query);
     }
     let mut reply = text_reply(StatusCode::MOVED_PERMANENTLY, &to);
-    put(reply.headers_mut(), header::LOCATION, &to);
+    put(&mut reply, header::LOCATION, &to);
     reply
 }
 

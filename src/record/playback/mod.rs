@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self};
 use hyper::{Method, Response, StatusCode};
 use tokio::io::AsyncSeekExt;
 use tokio::sync::{Semaphore, mpsc};
@@ -27,7 +27,9 @@ use self::source::{Shared as SharedSource, Source};
 use super::catalog::{self, Entry};
 use super::template::rfc3339;
 use super::{Inner, Records, format_name, lock, retention};
-use crate::net::http::{Body, Boxed, Head, Outcome, Peer, Range, Reply, Request, Service, mime, text_reply};
+use crate::net::http::{
+    Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, mime, put, reply_range, text_reply,
+};
 
 /// How old a list of recordings may be.
 const FRESH: Duration = Duration::from_secs(1);
@@ -435,12 +437,6 @@ fn encode(text: &str) -> String {
     out
 }
 
-fn put(reply: &mut Reply, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        reply.headers_mut().insert(name, value);
-    }
-}
-
 async fn reply(answer: Answer, head: &Head) -> Reply {
     let mut reply = Response::new(Body::default());
     match answer {
@@ -505,24 +501,10 @@ fn ranged(
     len: u64,
     kind: &'static str,
 ) -> Result<(u64, u64), Box<Reply>> {
-    put(reply, header::ACCEPT_RANGES, "bytes");
     put(reply, header::ETAG, etag);
     put(reply, header::CONTENT_TYPE, kind);
     let counts = head.header(header::IF_RANGE).is_none_or(|known| known == etag);
-    let wanted = head.header(header::RANGE).filter(|_| counts);
-    match wanted.map_or(Range::Whole, |text| Range::parse(text, len)) {
-        Range::Whole => Ok((0, len)),
-        Range::Part { first, last } => {
-            *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
-            put(reply, header::CONTENT_RANGE, &format!("bytes {first}-{last}/{len}"));
-            Ok((first, last - first + 1))
-        }
-        Range::Beyond => {
-            let mut refused = text_reply(StatusCode::RANGE_NOT_SATISFIABLE, "416: the recording is shorter");
-            put(&mut refused, header::CONTENT_RANGE, &format!("bytes */{len}"));
-            Err(Box::new(refused))
-        }
-    }
+    reply_range(reply, head.header(header::RANGE).filter(|_| counts), len)
 }
 
 /// `count` bytes of a movie, read as they are sent: one piece is on its way while the next one is read.
