@@ -38,7 +38,9 @@ mod viewers;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, PoisonError, RwLock};
+#[cfg(feature = "segments")]
+use std::sync::{Mutex, Weak};
 use std::time::Instant;
 
 use tokio::sync::broadcast;
@@ -127,6 +129,7 @@ struct Inner {
     numbers: portable_atomic::AtomicU64,
     events: broadcast::Sender<Event>,
     /// Tables of viewers, whose idle ones are to be counted out.
+    #[cfg(feature = "segments")]
     viewers: Mutex<Vec<Weak<Viewers>>>,
     stopping: AtomicBool,
 }
@@ -144,6 +147,7 @@ impl Hub {
             share: Arc::new(portable_atomic::AtomicUsize::new(usize::MAX)),
             numbers: portable_atomic::AtomicU64::new(1),
             events: broadcast::Sender::new(events::BACKLOG),
+            #[cfg(feature = "segments")]
             viewers: Mutex::default(),
             stopping: AtomicBool::new(false),
         };
@@ -212,6 +216,7 @@ impl Hub {
     }
 
     /// A table of viewers. Those who ask for nothing more, and all when the server stops, are counted out of it.
+    #[cfg(feature = "segments")]
     #[must_use]
     pub fn viewers(&self) -> Arc<Viewers> {
         let viewers = Arc::new(Viewers::default());
@@ -220,6 +225,7 @@ impl Hub {
         viewers
     }
 
+    #[cfg(feature = "segments")]
     fn each_viewers(&self, act: impl Fn(&Viewers)) {
         let mut all = self.inner.viewers.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|viewers| viewers.strong_count() > 0);
@@ -280,6 +286,7 @@ impl Hub {
 
     /// Takes readings and forgets what nobody needs. Call it once a second.
     pub fn tick(&self, now: Instant) {
+        #[cfg(feature = "segments")]
         self.each_viewers(|viewers| viewers.expire(now));
         let mut streams = self.inner.streams.write().unwrap_or_else(PoisonError::into_inner);
         self.share(&streams);
@@ -322,8 +329,11 @@ impl Hub {
     /// Ends all publishers and readers, each as its protocol does; from now on none is admitted.
     pub fn stop(&self) {
         self.inner.stopping.store(true, Ordering::SeqCst);
-        let now = Instant::now();
-        self.each_viewers(|viewers| viewers.finish(now));
+        #[cfg(feature = "segments")]
+        {
+            let now = Instant::now();
+            self.each_viewers(|viewers| viewers.finish(now));
+        }
         let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
         for stream in streams.values() {
             let was_live = stream.is_live();
