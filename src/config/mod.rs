@@ -108,6 +108,8 @@ section! {
         live cert: Option<PathBuf> = None;
         /// Its private key, PEM.
         live key: Option<PathBuf> = None;
+        /// Certificates, PEM, of those who may vouch for servers that we ask (callbacks), besides those that the system trusts.
+        live ca: Option<PathBuf> = None;
     }
 }
 

@@ -12,6 +12,8 @@
 //! Not here: HTTP/2, compression, `Expect` beyond what hyper does, ranges in several parts.
 
 mod body;
+#[cfg(feature = "http-client")]
+mod client;
 mod connection;
 mod front;
 #[cfg(test)]
@@ -28,6 +30,8 @@ pub mod static_files;
 pub mod websocket;
 
 pub use body::{Body, Chunk, Pieces};
+#[cfg(feature = "http-client")]
+pub use client::{Answer, Client, ClientError, Limits, Url, UrlError};
 pub use front::{Front, Options};
 pub use head::{Head, HeadError, param, percent_decode};
 pub use home::Home;
