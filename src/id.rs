@@ -34,6 +34,13 @@ impl SessionId {
         Self(text)
     }
 
+    /// The id that `text` is, if it has the form of one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let id: [u8; 8] = text.as_bytes().try_into().ok()?;
+        id.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()).then_some(Self(id))
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -53,9 +60,77 @@ impl fmt::Display for SessionId {
     }
 }
 
+/// Names this run of this server, as SRS's API and callbacks do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Instance {
+    /// The server, the same from run to run: `server.id`, or made of the machine's id.
+    pub server: String,
+    /// This run.
+    pub service: String,
+    /// The process.
+    pub pid: u32,
+}
+
+static INSTANCE: OnceLock<Instance> = OnceLock::new();
+
+impl Instance {
+    /// The server's name for itself. Before [`name`](Self::name) was called, one that is made up.
+    pub fn get() -> &'static Self {
+        INSTANCE.get_or_init(|| Self::of(""))
+    }
+
+    /// Names the server: once, at its start. `""`: by the machine's id.
+    pub fn name(server: &str) {
+        let _ = INSTANCE.set(Self::of(server));
+    }
+
+    fn of(server: &str) -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        let random = RandomState::new().hash_one(1u8);
+        let server = if server.is_empty() {
+            // Machines that were never given an id get another name at each start.
+            let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
+            tag(if machine.len() < 32 { random } else { fnv(&machine) })
+        } else {
+            server.to_owned()
+        };
+        Self { server, service: SessionId::next().to_string(), pid: std::process::id() }
+    }
+}
+
+/// A name as SRS makes them for servers, vhosts and streams: `vid-` and seven characters of `[0-9a-z]`.
+#[must_use]
+pub fn tag(mut n: u64) -> String {
+    let mut text = String::from("vid-");
+    for _ in 0..7 {
+        text.extend(char::from_digit(u32::try_from(n % 36).unwrap_or(0), 36));
+        n /= 36;
+    }
+    text
+}
+
+/// FNV-1a: the same on all machines and in all versions, as a name that stays has to be.
+fn fnv(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3);
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, step)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_servers() {
+        assert_eq!(tag(0), "vid-0000000");
+        assert_eq!(tag(35 + 36), "vid-z100000");
+        assert_eq!(fnv(b"a"), 0xAF63_DC4C_8601_EC8C);
+        assert_eq!(Instance::of("box-1").server, "box-1");
+        assert_eq!(Instance::of("").server.len(), 11);
+        let id = SessionId::next();
+        assert_eq!(SessionId::parse(id.as_str()), Some(id));
+        assert_eq!(SessionId::parse("../../.."), None);
+    }
 
     #[test]
     fn ids_do_not_repeat() {

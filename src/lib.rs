@@ -8,7 +8,8 @@
 //! | top | [`server`]: assembly, listeners, signals, limits |
 //! | protocols | `rtmp` `http_live` `hls` `dash`: one protocol, one folder, one feature · `record`: files, and their playback |
 //! | built once | `segments`: a live stream cut into segments, for HLS and DASH |
-//! | shared | [`hub`]: live streams by name, fan-out · [`net`]: sockets and the HTTP front |
+//! | shared | [`net`]: sockets and the HTTP front, which knows players |
+//! | heart | [`hub`]: live streams by name, fan-out, who is there and who may come |
 //! | containers | [`mod@format`]: bytes to frames and back, no I/O, no clock |
 //! | ground | [`media`]: [`Frame`](media::Frame), [`Track`](media::Track), codecs |
 //! | cellar | [`config`]: plain structs with defaults, anyone reads its own section · [`id`]: session ids · [`pulse`]: who must not hang |

@@ -62,6 +62,8 @@ section! {
 section! {
     /// The process: threads, limits, start and stop.
     pub struct Server {
+        /// The server's name in the API and in callbacks. "": made of the machine's id.
+        restart id: String = String::new();
         /// Threads that handle handshakes and requests. 0: as many as there are processors.
         restart workers: u32 = 0, 0..=256;
         /// Connections of all protocols together. What is beyond is closed at once.

@@ -15,10 +15,11 @@ use super::line::{self, Line};
 use super::mpd::{self, Terms};
 use crate::config::{self, Shared};
 use crate::format::mp4;
-use crate::hub::{Client, ClientKind, Hub, StreamName, ViewerId, Viewers};
+use crate::hub::{Action, ClientKind, Hub, Standing, StreamName, ViewerId, Viewers};
 use crate::id::SessionId;
 use crate::net::http::{
-    Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, not_allowed, put, reply_range, text_reply,
+    Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, not_allowed, play_refused, player, put,
+    reply_range, text_reply,
 };
 use crate::segments::{
     Data, Form, Growing, KeyMethod, Lookup, Presentation, Rendition, Segments, State, Want,
@@ -118,6 +119,11 @@ impl Dash {
             }
             presentation = self.segments.open(&name, Want::Dash)?;
         }
+        if !matches!(ask.what, What::Manifest)
+            && let Err(reply) = self.admit_to_segments(&ask, &name, head, peer).await
+        {
+            return Some(reply);
+        }
         let reply = match &ask.what {
             _ if !matches!(head.method, Method::GET | Method::HEAD) => Ok(not_allowed()),
             What::Manifest => self.manifest(head, peer, &ask, &presentation, config).await,
@@ -144,6 +150,7 @@ impl Dash {
             return Err(text_reply(StatusCode::FORBIDDEN, format_args!("403: {why}")));
         }
         let id = config.sessions.then(|| self.viewer(head, peer, ask, presentation.name()));
+        self.admit(id, presentation.name(), config, head, peer).await?;
         let too_long = || text_reply(StatusCode::URI_TOO_LONG, "414: the query is longer than 2048 bytes");
         let query = Ask::query(head, id).ok_or_else(too_long)?;
         let file = encode(&ask.stream);
@@ -160,7 +167,6 @@ impl Dash {
         let text = self.with_line(presentation, |line| mpd::write(&state, line, &terms));
         let text = text.ok_or_else(|| later("the stream's first segment is not there yet"))?;
         if let Some(id) = id {
-            self.seen(id, presentation.name(), config, head, peer);
             self.viewers.sent(id, text.len() as u64, Instant::now());
         }
         let mut reply = Response::new(Body::from(text));
@@ -365,18 +371,52 @@ impl Dash {
         id
     }
 
-    /// Counts a viewer.
-    fn seen(&self, id: ViewerId, name: &StreamName, config: &config::Dash, head: &Head, peer: &Peer) {
+    /// Whether a viewer may have a manifest; counts it if it has an id.
+    async fn admit(
+        &self,
+        id: Option<ViewerId>,
+        name: &StreamName,
+        config: &config::Dash,
+        head: &Head,
+        peer: &Peer,
+    ) -> Result<(), Reply> {
         let now = Instant::now();
-        let attend = || {
-            let client = client(name, head, peer);
-            let session = client.id;
-            let attendance = self.hub.attend(name, client, now).ok()?;
-            let by = peer.forwarded_for.map(|client| format!(" for {client}")).unwrap_or_default();
-            log::info!(session:% = session; "{} watches {name} as DASH (dash_ctx {}){by}", peer.addr, id.as_str());
-            Some(attendance)
-        };
-        self.viewers.seen(id, name, config.timeshift * 2, now, attend);
+        match id.map(|id| self.viewers.seen(id, name, now)) {
+            Some(Standing::Known) => return Ok(()),
+            Some(Standing::Ended) => return Err(ended()),
+            Some(Standing::New) => {}
+            // Who has no id is asked about each time, where there is something to ask.
+            None if !self.hub.guards(Action::Play, name) => return Ok(()),
+            None => {}
+        }
+        let client = player(head, peer, SessionId::next(), ClientKind::DashPlay, name);
+        let admission = self.hub.admit(Action::Play, name, client).await.map_err(|e| play_refused(&e))?;
+        let Some(id) = id else { return Ok(()) };
+        let session = admission.client().id;
+        let Ok(attendance) = self.hub.attend(admission, now) else { return Ok(()) };
+        let by = peer.forwarded_for.map(|client| format!(" for {client}")).unwrap_or_default();
+        log::info!(session:% = session; "{} watches {name} as DASH (dash_ctx {}){by}", peer.addr, id.as_str());
+        self.viewers.enter(id, attendance, config.timeshift * 2, now);
+        Ok(())
+    }
+
+    /// Whether the segments of a stream may be given to whoever asks with this head.
+    async fn admit_to_segments(
+        &self,
+        ask: &Ask,
+        name: &StreamName,
+        head: &Head,
+        peer: &Peer,
+    ) -> Result<(), Reply> {
+        match ask.session.map(|id| self.viewers.seen(id, name, Instant::now())) {
+            Some(Standing::Ended) => Err(ended()),
+            Some(Standing::Known) => Ok(()),
+            _ if !self.hub.guards(Action::Play, name) => Ok(()),
+            _ => {
+                let client = player(head, peer, SessionId::next(), ClientKind::DashPlay, name);
+                self.hub.admit(Action::Play, name, client).await.map(drop).map_err(|e| play_refused(&e))
+            }
+        }
     }
 }
 
@@ -403,14 +443,8 @@ fn unfit(state: &State) -> Option<&'static str> {
 const WHOLE: &str =
     "segments are encrypted as a whole, which DASH has no word for; set hls.encryption to \"cbcs\"";
 
-fn client(name: &StreamName, head: &Head, peer: &Peer) -> Client {
-    let scheme = if peer.secure { "https" } else { "http" };
-    Client {
-        params: head.query.clone(),
-        tc_url: format!("{scheme}://{}/{}", head.host, name.app),
-        page_url: head.header(header::REFERER).unwrap_or_default().to_owned(),
-        ..Client::new(SessionId::next(), ClientKind::DashPlay, peer.addr)
-    }
+fn ended() -> Reply {
+    text_reply(StatusCode::FORBIDDEN, format_args!("403: {}", crate::hub::Ended::Kicked))
 }
 
 fn later(why: &str) -> Reply {

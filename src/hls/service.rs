@@ -13,11 +13,11 @@ use super::media::{self, Form};
 use super::multivariant;
 use super::text::Base;
 use crate::config::{self, Shared};
-use crate::hub::{Client, ClientKind, Hub, StreamName, ViewerId, Viewers};
+use crate::hub::{Action, ClientKind, Hub, Standing, StreamName, ViewerId, Viewers};
 use crate::id::SessionId;
 use crate::net::http::{
-    Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, mime, not_allowed, put, reply_range,
-    text_reply,
+    Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, mime, not_allowed, play_refused, player, put,
+    reply_range, text_reply,
 };
 use crate::segments::{Data, Lookup, Presentation, Resource, Segments, State, Want};
 
@@ -85,6 +85,7 @@ impl Hls {
             None if config.sessions && rendition.is_none() => (Some(self.viewers.new_id()), true),
             None => (None, false),
         };
+        self.admit(id, name, config, head, peer).await?;
         // A viewer is sent to a playlist with its own links first, then asks for that.
         let single = multivariant::is_single(&state);
         let rendition = match rendition {
@@ -114,7 +115,6 @@ impl Hls {
         let (playlists, segments) = ask.queries(id, config.sessions_in_segments);
         let body = written.body(&playlists, &segments);
         if let Some(id) = id {
-            self.seen(id, &presentation, config, head, peer);
             self.viewers.sent(id, body.len() as u64, Instant::now());
         }
         let cache = if id.is_some() { "private, no-cache" } else { "no-cache" };
@@ -188,30 +188,56 @@ impl Hls {
         Ok(state)
     }
 
-    /// Counts a viewer.
-    fn seen(
+    /// Whether a viewer may watch; counts it if it has an id.
+    async fn admit(
         &self,
-        id: ViewerId,
-        presentation: &Presentation,
+        id: Option<ViewerId>,
+        name: &StreamName,
         config: &config::Hls,
         head: &Head,
         peer: &Peer,
-    ) {
-        let (name, now) = (presentation.name(), Instant::now());
-        let attend = || {
-            let client = client(name, head, peer);
-            let session = client.id;
-            let attendance = self.hub.attend(name, client, now).ok()?;
-            let by = peer.forwarded_for.map(|client| format!(" for {client}")).unwrap_or_default();
-            log::info!(session:% = session; "{} watches {name} as HLS (hls_ctx {}){by}", peer.addr, id.as_str());
-            Some(attendance)
-        };
-        self.viewers.seen(id, name, config.window * 2, now, attend);
+    ) -> Result<(), Reply> {
+        let now = Instant::now();
+        match id.map(|id| self.viewers.seen(id, name, now)) {
+            Some(Standing::Known) => return Ok(()),
+            Some(Standing::Ended) => return Err(ended()),
+            Some(Standing::New) => {}
+            // Who has no id is asked about each time, where there is something to ask.
+            None if !self.hub.guards(Action::Play, name) => return Ok(()),
+            None => {}
+        }
+        let client = player(head, peer, SessionId::next(), ClientKind::HlsPlay, name);
+        let admission = self.hub.admit(Action::Play, name, client).await.map_err(|e| play_refused(&e))?;
+        let Some(id) = id else { return Ok(()) };
+        let session = admission.client().id;
+        let Ok(attendance) = self.hub.attend(admission, now) else { return Ok(()) };
+        let by = peer.forwarded_for.map(|client| format!(" for {client}")).unwrap_or_default();
+        log::info!(session:% = session; "{} watches {name} as HLS (hls_ctx {}){by}", peer.addr, id.as_str());
+        self.viewers.enter(id, attendance, config.window * 2, now);
+        Ok(())
     }
 
-    async fn resource(&self, head: &Head) -> Option<Reply> {
+    /// Whether the segments of a stream may be given to whoever asks with this head.
+    async fn admit_to_segments(&self, name: &StreamName, head: &Head, peer: &Peer) -> Result<(), Reply> {
+        let id = head.param("hls_ctx").and_then(|text| ViewerId::parse(&text));
+        match id.map(|id| self.viewers.seen(id, name, Instant::now())) {
+            Some(Standing::Ended) => Err(ended()),
+            Some(Standing::Known) => Ok(()),
+            _ if !self.hub.guards(Action::Play, name) => Ok(()),
+            _ => {
+                let client = player(head, peer, SessionId::next(), ClientKind::HlsPlay, name);
+                self.hub.admit(Action::Play, name, client).await.map(drop).map_err(|e| play_refused(&e))
+            }
+        }
+    }
+
+    async fn resource(&self, head: &Head, peer: &Peer) -> Option<Reply> {
         let path = Ask::below_root(&head.path)?;
         let vhost = self.vhost(head)?;
+        let owner = self.segments.owner(&vhost, &path)?;
+        if let Err(reply) = self.admit_to_segments(owner.name(), head, peer).await {
+            return Some(reply);
+        }
         let resource = match self.segments.resource(&vhost, &path)? {
             Lookup::Ready(resource) => resource,
             Lookup::Soon(pending) => {
@@ -251,7 +277,7 @@ impl Service for Hls {
             let reply = if head.path.ends_with(".m3u8") {
                 self.playlist(head, &request.peer).await.unwrap_or_else(Some)
             } else {
-                self.resource(head).await
+                self.resource(head, &request.peer).await
             };
             match reply {
                 None => request.into(),
@@ -264,16 +290,6 @@ impl Service for Hls {
 
 /// The media type of keys.
 const OPAQUE: &str = "application/octet-stream";
-
-fn client(name: &StreamName, head: &Head, peer: &Peer) -> Client {
-    let scheme = if peer.secure { "https" } else { "http" };
-    Client {
-        params: head.query.clone(),
-        tc_url: format!("{scheme}://{}/{}", head.host, name.app),
-        page_url: head.header(header::REFERER).unwrap_or_default().to_owned(),
-        ..Client::new(SessionId::next(), ClientKind::HlsPlay, peer.addr)
-    }
-}
 
 /// Something whole, or the range of it that is asked for.
 async fn data_reply(head: &Head, resource: &Resource) -> Reply {
@@ -295,6 +311,10 @@ async fn data_reply(head: &Head, resource: &Resource) -> Reply {
     };
     put(&mut reply, header::CONTENT_TYPE, resource.content_type);
     reply
+}
+
+fn ended() -> Reply {
+    text_reply(StatusCode::FORBIDDEN, format_args!("403: {}", crate::hub::Ended::Kicked))
 }
 
 fn crowded() -> Reply {

@@ -36,10 +36,10 @@ use hyper::{Method, Response, StatusCode};
 use self::ask::{Ask, Form};
 use self::reader::Reader;
 use crate::config::{Shared, Wait};
-use crate::hub::{Client, Hub, HubError, SubscribeOptions};
+use crate::hub::{Action, Hub, HubError, SubscribeOptions};
 use crate::net::http::{
     Begin, Body, Boxed, Head, Live, LiveBody, LiveRequest, Outcome, Reply, Request, Service, not_allowed,
-    text_reply,
+    play_refused, player, text_reply,
 };
 
 /// How long a reader of a live stream waits to be told its tracks before its body begins without: a
@@ -75,19 +75,13 @@ impl HttpLive {
 
     fn begin(&self, request: &LiveRequest<'_>, ask: Ask, wait: Wait) -> Begin {
         let (hub, framing, peer) = (self.hub.clone(), request.framing, *request.peer);
-        let scheme = if peer.secure { "https" } else { "http" };
-        let client = Client {
-            params: request.head.query.clone(),
-            tc_url: format!("{scheme}://{}/{}", request.head.host, ask.name.app),
-            page_url: request.head.header(header::REFERER).unwrap_or_default().to_owned(),
-            ..Client::new(peer.id, ask.form.kind(), peer.addr)
-        };
+        let client = player(request.head, &peer, peer.id, ask.form.kind(), &ask.name);
         Box::pin(async move {
             let key = ask.key(framing);
             let options = SubscribeOptions { key, wait };
-            let subscribed =
-                hub.subscribe(&ask.name, client, options, || ask.package(framing), Instant::now());
-            let mut subscription = subscribed.map_err(|error| refusal(&error))?;
+            let admission = hub.admit(Action::Play, &ask.name, client).await.map_err(|e| play_refused(&e))?;
+            let subscribed = hub.subscribe(admission, options, || ask.package(framing), Instant::now());
+            let mut subscription = subscribed.map_err(|error| play_refused(&error))?;
             let patience = if let Wait::For(wait) = wait { wait.max(TRACKS_WAIT) } else { TRACKS_WAIT };
             match tokio::time::timeout(patience, subscription.tracks()).await {
                 Ok(Some(tracks)) => {
@@ -101,7 +95,7 @@ impl HttpLive {
                 }
                 Ok(None) => {
                     subscription.finish("nobody published the stream in time");
-                    return Err(refusal(&HubError::NotLive(ask.name)));
+                    return Err(play_refused(&HubError::NotLive(ask.name)));
                 }
                 Err(_) => {}
             }
@@ -140,13 +134,4 @@ fn head_reply(ask: &Ask) -> Reply {
     let mut reply = Response::new(Body::default());
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(ask.form.content_type()));
     reply
-}
-
-fn refusal(error: &HubError) -> Reply {
-    let status = match error {
-        HubError::NotLive(_) => StatusCode::NOT_FOUND,
-        HubError::Disabled(_) => StatusCode::FORBIDDEN,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    text_reply(status, format_args!("{}: {error}", status.as_u16()))
 }

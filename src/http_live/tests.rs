@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::config::Config;
-use crate::hub::{ClientKind, Publisher};
+use crate::hub::{Client, ClientKind, Publisher};
 use crate::id::SessionId;
 use crate::media::aac::AudioSpecificConfig;
 use crate::media::{Codec, Flags, Frame, Track, TrackId};
@@ -39,7 +39,7 @@ impl Server {
     fn publish(&self) -> Publisher {
         let name = self.hub.name("", "live", "demo").unwrap();
         let client = Client::new(SessionId::next(), ClientKind::FmlePublish, self.addr);
-        let mut publisher = self.hub.publish(&name, client, Instant::now()).unwrap();
+        let mut publisher = self.hub.publish_now(&name, client, Instant::now()).unwrap();
         let mut avc = Track::new(TrackId(0), Codec::H264);
         avc.config = Bytes::from_static(b"avcC");
         let mut aac = Track::new(TrackId(1), Codec::Aac);

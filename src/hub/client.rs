@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::id::SessionId;
 
@@ -9,21 +9,56 @@ pub struct Client {
     pub id: SessionId,
     /// Protocol and role.
     pub kind: ClientKind,
-    /// The peer's address.
+    /// The other end of the connection.
     pub peer: SocketAddr,
+    /// The client behind a proxy on this machine, as the proxy says.
+    pub forwarded_for: Option<IpAddr>,
+    /// What it named in its URL: the stream, with the ending that says in which form (`demo.flv`).
+    pub asked: String,
     /// The query of the URL, without `?`.
     pub params: String,
     /// RTMP `tcUrl`, or the request's URL up to the stream.
     pub tc_url: String,
     /// The page that the player stands on, if it says so.
     pub page_url: String,
+    /// The Flash player's own URL, if it says so.
+    pub swf_url: String,
+    /// What the client gave to prove who it is, beside its query: an `Authorization` header.
+    pub authorization: Secret,
+}
+
+/// What must not be seen in logs.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "***" })
+    }
 }
 
 impl Client {
     /// A client that gave no query and no page.
     #[must_use]
     pub fn new(id: SessionId, kind: ClientKind, peer: SocketAddr) -> Self {
-        Self { id, kind, peer, params: String::new(), tc_url: String::new(), page_url: String::new() }
+        Self {
+            id,
+            kind,
+            peer,
+            forwarded_for: None,
+            asked: String::new(),
+            params: String::new(),
+            tc_url: String::new(),
+            page_url: String::new(),
+            swf_url: String::new(),
+            authorization: Secret::default(),
+        }
+    }
+
+    /// Where the client is: behind a proxy on this machine, what that says.
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        self.forwarded_for.unwrap_or(self.peer.ip()).to_canonical()
     }
 }
 

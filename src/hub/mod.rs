@@ -16,16 +16,23 @@
 //! - Whoever builds something else of a stream (segments, recordings) reads its **frames** ([`Hub::frames`]), and learns
 //!   from [`Hub::events`] when there is something to build. A viewer of what they built is an [`Attendance`].
 //!
+//! - Whoever comes was **admitted** ([`Hub::admit`]) by all [`Gate`]s: access rules, callbacks. What it then does is tied to
+//!   its [`Admission`], so that it is counted, listed, and can be ended ([`Hub::kick_client`]) whatever its protocol.
+//!
 //! Locks: a stream's, then a feed's, then a worker's inbox; never the other way, none held across I/O.
 
+#[cfg(test)]
+mod admission_tests;
 mod client;
 mod delivery;
 mod entry;
 mod events;
 mod feed;
 mod frames;
+mod gate;
 mod name;
 mod ring;
+mod sessions;
 mod stats;
 mod stream;
 mod subscription;
@@ -36,30 +43,34 @@ mod timeline;
 mod viewers;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 #[cfg(feature = "segments")]
 use std::sync::{Mutex, Weak};
 use std::time::Instant;
 
 use tokio::sync::broadcast;
 
-pub use self::client::{Client, ClientKind};
+pub use self::client::{Client, ClientKind, Secret};
 use self::delivery::Delivery;
 pub use self::delivery::{Control, Flow};
 pub use self::entry::Parts;
 pub use self::events::{Event, RecordingMade, SegmentMade};
 pub use self::feed::{FeedKey, Join, Package, StreamInfo};
 pub use self::frames::{Frames, Item};
+pub use self::gate::{Action, Ask, Denied, Gate, Traffic, Verdict};
 pub use self::name::{DEFAULT_VHOST, NameError, StreamName};
+pub use self::sessions::{Admission, ClientStats, Totals};
+use self::sessions::{Pending, Sessions};
 pub use self::stats::StreamStats;
-use self::stream::{EndSignal, Stream};
+use self::stream::Stream;
 pub use self::subscription::{Attendance, SubscribeOptions, Subscription};
 #[cfg(feature = "segments")]
-pub use self::viewers::{ViewerId, Viewers};
+pub use self::viewers::{Standing, ViewerId, Viewers};
 use crate::config::{self, Wait};
-use crate::id::SessionId;
+use crate::id::{SessionId, tag};
 use crate::media::{Frame, Meta, Track};
 
 /// The most tracks of a stream; more are ignored. A power of two.
@@ -84,6 +95,9 @@ pub enum HubError {
         /// Where that one is.
         peer: SocketAddr,
     },
+    /// A gate refuses.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The vhost is switched off.
     #[error("vhost {0} is switched off (enabled = false)")]
     Disabled(String),
@@ -128,6 +142,10 @@ struct Inner {
     share: Arc<portable_atomic::AtomicUsize>,
     numbers: portable_atomic::AtomicU64,
     events: broadcast::Sender<Event>,
+    gates: OnceLock<Vec<Arc<dyn Gate>>>,
+    sessions: Sessions,
+    /// Makes ids of names, others in each run.
+    tags: RandomState,
     /// Tables of viewers, whose idle ones are to be counted out.
     #[cfg(feature = "segments")]
     viewers: Mutex<Vec<Weak<Viewers>>>,
@@ -147,6 +165,9 @@ impl Hub {
             share: Arc::new(portable_atomic::AtomicUsize::new(usize::MAX)),
             numbers: portable_atomic::AtomicU64::new(1),
             events: broadcast::Sender::new(events::BACKLOG),
+            gates: OnceLock::new(),
+            sessions: Sessions::default(),
+            tags: RandomState::new(),
             #[cfg(feature = "segments")]
             viewers: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -162,35 +183,89 @@ impl Hub {
         StreamName::new(known.unwrap_or(DEFAULT_VHOST), app, stream)
     }
 
-    /// Starts publishing `name`.
-    pub fn publish(&self, name: &StreamName, client: Client, now: Instant) -> Result<Publisher, HubError> {
-        let (stream, config) = self.stream(name, now, Create::Publisher)?;
-        let who = client.clone();
-        let begun = stream.begin(client, config, now);
-        stream.counters.readers.fetch_sub(1, portable_atomic::Ordering::AcqRel);
-        let (signal, replaced) = begun?;
-        if let Some(old) = replaced {
-            log::info!(session:% = who.id; "took {name} over from session {} of {}", old.id, old.peer);
+    /// Who decides from now on who may publish and play: asked in order, all have to agree. Set once, before anyone
+    /// comes.
+    pub fn set_gates(&self, gates: Vec<Arc<dyn Gate>>) {
+        if self.inner.gates.set(gates).is_err() {
+            log::error!("gates were set already; those stay");
         }
-        self.tell(Event::Published { name: name.clone(), client: who.clone() });
-        Ok(Publisher { stream, signal, client: who, hub: self.clone() })
     }
 
-    /// Starts reading `name` in the form that `options.key` names and `package` makes.
-    pub fn subscribe(
+    fn gates(&self) -> &[Arc<dyn Gate>] {
+        self.inner.gates.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether someone might be refused who wants to do this.
+    #[must_use]
+    pub fn guards(&self, action: Action, name: &StreamName) -> bool {
+        self.gates().iter().any(|gate| gate.guards(action, name))
+    }
+
+    /// Asks all gates whether `client` may do this. Every publisher and reader of every protocol comes by here.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::Denied`]; or the vhost is switched off, or the server is stopping.
+    pub async fn admit(
         &self,
+        action: Action,
         name: &StreamName,
         client: Client,
+    ) -> Result<Admission, HubError> {
+        let refused = |stopping: bool| {
+            if stopping {
+                return Err(HubError::Stopping);
+            }
+            let config = self.inner.config.current();
+            let enabled = config.vhost(&name.vhost, &name.app, &name.stream).enabled;
+            if enabled { Ok(()) } else { Err(HubError::Disabled(name.vhost.clone())) }
+        };
+        refused(self.inner.stopping.load(Ordering::SeqCst))?;
+        let ask = Ask { action, name: name.clone(), client, stream_id: self.stream_id(name) };
+        let mut pending = Pending { hub: self, ask: None, gates: 0 };
+        let ask = pending.ask.insert(ask);
+        for gate in self.gates() {
+            if let Err(denied) = gate.admit(ask).await {
+                self.inner.sessions.note_denied();
+                return Err(denied.into());
+            }
+            pending.gates += 1;
+        }
+        let ask = pending.ask.take();
+        // A gate may have taken its time.
+        refused(self.inner.stopping.load(Ordering::SeqCst))?;
+        let Some(ask) = ask else { return Err(HubError::Stopping) };
+        Ok(Admission::new(self.inner.sessions.enter(ask, Instant::now()), self.clone()))
+    }
+
+    /// Starts publishing.
+    pub fn publish(&self, admission: Admission, now: Instant) -> Result<Publisher, HubError> {
+        let name = admission.name().clone();
+        let (stream, config) = self.stream(&name, now, Create::Publisher)?;
+        let who = admission.client().clone();
+        let begun = stream.begin(who.clone(), admission.session.signal.clone(), config, now);
+        stream.counters.readers.fetch_sub(1, portable_atomic::Ordering::AcqRel);
+        if let Some(old) = begun? {
+            log::info!(session:% = who.id; "took {name} over from session {} of {}", old.id, old.peer);
+        }
+        self.tell(Event::Published { name, client: who });
+        Ok(Publisher { stream, admission, hub: self.clone() })
+    }
+
+    /// Starts reading in the form that `options.key` names and `package` makes.
+    pub fn subscribe(
+        &self,
+        admission: Admission,
         options: SubscribeOptions,
         package: impl FnOnce() -> Box<dyn Package>,
         now: Instant,
     ) -> Result<Subscription, HubError> {
         let create = if options.wait == Wait::No { Create::No } else { Create::Reader };
-        let (stream, _) = self.stream(name, now, create)?;
+        let (stream, _) = self.stream(admission.name(), now, create)?;
         // Counts itself out again when dropped.
-        let reader = subscription::Reader::new(stream.clone(), client, now);
+        let reader = subscription::Reader::new(stream.clone(), admission, now);
         if options.wait == Wait::No && !stream.is_live() {
-            return Err(HubError::NotLive(name.clone()));
+            return Err(HubError::NotLive(stream.name.clone()));
         }
         let until = match options.wait {
             Wait::For(wait) if !stream.is_live() => Some(now + wait),
@@ -209,10 +284,54 @@ impl Hub {
     }
 
     /// Counts a viewer of what was built of a live stream, until it is dropped.
-    pub fn attend(&self, name: &StreamName, client: Client, now: Instant) -> Result<Attendance, HubError> {
-        let (stream, _) = self.stream(name, now, Create::No)?;
-        let reader = subscription::Reader::new(stream.clone(), client, now);
-        if stream.is_live() { Ok(Attendance::new(reader)) } else { Err(HubError::NotLive(name.clone())) }
+    pub fn attend(&self, admission: Admission, now: Instant) -> Result<Attendance, HubError> {
+        let (stream, _) = self.stream(admission.name(), now, Create::No)?;
+        let reader = subscription::Reader::new(stream.clone(), admission, now);
+        if stream.is_live() {
+            Ok(Attendance::new(reader))
+        } else {
+            Err(HubError::NotLive(stream.name.clone()))
+        }
+    }
+
+    /// Who is there, who came first first.
+    #[must_use]
+    pub fn clients(&self, now: Instant) -> Vec<ClientStats> {
+        self.inner.sessions.all(now)
+    }
+
+    /// The session of an id, if it is there.
+    #[must_use]
+    pub fn client(&self, id: &str, now: Instant) -> Option<ClientStats> {
+        self.inner.sessions.find(id).map(|session| session.stats(now))
+    }
+
+    /// Ends the session of an id, at once and whatever its protocol. Whether it was there.
+    pub fn kick_client(&self, id: &str) -> bool {
+        let Some(session) = self.inner.sessions.find(id) else { return false };
+        session.signal.end(Ended::Kicked);
+        self.inner.delivery.look();
+        #[cfg(feature = "segments")]
+        self.each_viewers(|viewers| viewers.end_ended(Instant::now()));
+        true
+    }
+
+    /// What all sessions have done since the start.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.inner.sessions.totals()
+    }
+
+    /// The id of a stream in the API and in callbacks, whether it is there or not.
+    #[must_use]
+    pub fn stream_id(&self, name: &StreamName) -> String {
+        tag(self.inner.tags.hash_one(name))
+    }
+
+    /// The id of a vhost in the API.
+    #[must_use]
+    pub fn vhost_id(&self, vhost: &str) -> String {
+        tag(self.inner.tags.hash_one(vhost))
     }
 
     /// A table of viewers. Those who ask for nothing more, and all when the server stops, are counted out of it.
@@ -278,7 +397,9 @@ impl Hub {
     #[must_use]
     pub fn stats(&self, now: Instant) -> Vec<StreamStats> {
         let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = streams.values().map(|s| s.stats(now)).collect();
+        let stats =
+            |stream: &Arc<Stream>| StreamStats { id: self.stream_id(&stream.name), ..stream.stats(now) };
+        let mut all: Vec<_> = streams.values().map(stats).collect();
         drop(streams);
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
@@ -288,6 +409,7 @@ impl Hub {
     pub fn tick(&self, now: Instant) {
         #[cfg(feature = "segments")]
         self.each_viewers(|viewers| viewers.expire(now));
+        self.inner.sessions.tick(now);
         let mut streams = self.inner.streams.write().unwrap_or_else(PoisonError::into_inner);
         self.share(&streams);
         let mut ended = Vec::new();
@@ -409,6 +531,33 @@ impl Hub {
     }
 }
 
+#[cfg(test)]
+impl Hub {
+    /// [`admit`](Self::admit) where no gate takes its time.
+    pub(crate) fn admit_now(
+        &self,
+        action: Action,
+        name: &StreamName,
+        client: Client,
+    ) -> Result<Admission, HubError> {
+        let mut admission = std::pin::pin!(self.admit(action, name, client));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match admission.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(admission) => admission,
+            std::task::Poll::Pending => panic!("a gate takes its time"),
+        }
+    }
+
+    pub(crate) fn publish_now(
+        &self,
+        name: &StreamName,
+        client: Client,
+        now: Instant,
+    ) -> Result<Publisher, HubError> {
+        self.publish(self.admit_now(Action::Publish, name, client)?, now)
+    }
+}
+
 /// Who may make a stream that isn't there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Create {
@@ -421,46 +570,39 @@ enum Create {
 /// The right to publish a stream; gives it back when dropped.
 pub struct Publisher {
     stream: Arc<Stream>,
-    signal: Arc<EndSignal>,
-    client: Client,
+    admission: Admission,
     hub: Hub,
 }
 
 impl Publisher {
     /// Adds a track, or replaces the one with the same id. A seventeenth track is ignored.
     pub fn set_track(&mut self, track: Track) -> Result<(), Ended> {
-        self.stream.set_track(&self.signal, track)
+        self.stream.set_track(&self.admission.session.signal, track)
     }
 
     /// Replaces what is said of the stream.
     pub fn set_meta(&mut self, meta: Meta) -> Result<(), Ended> {
-        self.stream.set_meta(&self.signal, meta)
+        self.stream.set_meta(&self.admission.session.signal, meta)
     }
 
     /// Gives a frame to all readers. Frames of tracks that were not set are counted and dropped.
     pub fn frame(&mut self, frame: Frame, now: Instant) -> Result<(), Ended> {
-        self.stream.frame(&self.signal, frame, now)
+        self.admission.add_received(frame.data.len());
+        self.stream.frame(&self.admission.session.signal, frame, now)
     }
 
     /// Completes when the publisher may not go on.
     pub async fn ended(&self) -> Ended {
-        loop {
-            let notified = self.signal.notify.notified();
-            tokio::pin!(notified);
-            notified.as_mut().enable();
-            if let Some(why) = self.signal.why() {
-                return why;
-            }
-            notified.await;
-        }
+        self.admission.session.signal.ended().await
     }
 }
 
 impl Drop for Publisher {
     // However a session ends, its stream is free at once: hence no caller's clock here.
     fn drop(&mut self) {
-        self.stream.leave(&self.signal, self.client.kind, Instant::now());
-        let (name, client) = (self.stream.name.clone(), self.client.clone());
+        let client = self.admission.client().clone();
+        self.stream.leave(&self.admission.session.signal, client.kind, Instant::now());
+        let name = self.stream.name.clone();
         self.hub.tell(Event::Unpublished { name, client });
     }
 }

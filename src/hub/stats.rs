@@ -27,18 +27,17 @@ impl Counters {
 
 /// A byte counter's rate over the last 30 seconds.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Rate {
+pub(super) struct Rate<const N: usize = 16> {
     /// Counter readings, oldest first.
-    samples: heapless::Deque<(Instant, u64), { Rate::SAMPLES }>,
+    samples: heapless::Deque<(Instant, u64), N>,
 }
 
-impl Rate {
-    const SAMPLES: usize = 16;
+impl<const N: usize> Rate<N> {
     const SPAN: Duration = Duration::from_secs(30);
 
     /// Takes a reading; call it about once a second.
     pub(super) fn sample(&mut self, total: u64, now: Instant) {
-        let step = Self::SPAN / (Self::SAMPLES as u32 - 1);
+        let step = Self::SPAN / (N as u32 - 1);
         if self.samples.back().is_some_and(|(at, _)| now.saturating_duration_since(*at) < step) {
             return;
         }
@@ -63,6 +62,8 @@ impl Rate {
 pub struct StreamStats {
     /// `vhost/app/stream`; the vhost is left out when it is the default one.
     pub name: super::StreamName,
+    /// Its id in the API, the same for this name as long as the server runs.
+    pub id: String,
     /// A number that stays with the stream while it is known.
     pub number: u64,
     /// Who publishes now.
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_rate_is_of_the_last_30_seconds() {
-        let (mut rate, start) = (Rate::default(), Instant::now());
+        let (mut rate, start) = (Rate::<16>::default(), Instant::now());
         let mut total = 0;
         for second in 0..120u64 {
             let now = start + Duration::from_secs(second);

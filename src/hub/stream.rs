@@ -45,13 +45,26 @@ pub(super) struct Stream {
 #[derive(Debug, Default)]
 pub(super) struct EndSignal {
     why: Mutex<Option<Ended>>,
-    pub(super) notify: Notify,
+    notify: Notify,
 }
 
 impl EndSignal {
     pub(super) fn end(&self, why: Ended) {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         self.notify.notify_waiters();
+    }
+
+    /// Completes when it is ended.
+    pub(super) async fn ended(&self) -> Ended {
+        loop {
+            let notified = self.notify.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if let Some(why) = self.why() {
+                return why;
+            }
+            notified.await;
+        }
     }
 
     pub(super) fn why(&self) -> Option<Ended> {
@@ -180,9 +193,10 @@ impl Stream {
     pub(super) fn begin(
         &self,
         client: Client,
+        signal: Arc<EndSignal>,
         config: Arc<Vhost>,
         now: Instant,
-    ) -> Result<(Arc<EndSignal>, Option<Client>), HubError> {
+    ) -> Result<Option<Client>, HubError> {
         let mut inner = self.lock();
         let quiet = |old: &Live| {
             old.client.peer.ip() == client.peer.ip() && now.saturating_duration_since(old.heard) >= QUIET
@@ -199,12 +213,11 @@ impl Stream {
             }
             None => None,
         };
-        let signal = Arc::new(EndSignal::default());
         inner.config = config;
         self.count(client.kind, true);
-        inner.live = Some(Live { client, signal: signal.clone(), since: now, heard: now });
+        inner.live = Some(Live { client, signal, since: now, heard: now });
         inner.begin_epoch();
-        Ok((signal, replaced))
+        Ok(replaced)
     }
 
     /// The publisher whose signal this is has left.
@@ -437,6 +450,7 @@ impl Stream {
         let (bytes_in, bytes_out) = (count(&self.counters.bytes_in), count(&self.counters.bytes_out));
         StreamStats {
             name: self.name.clone(),
+            id: String::new(),
             number: self.number,
             publisher: inner.live.as_ref().map(|l| l.client.clone()),
             live: inner.live.as_ref().map_or(Duration::ZERO, |l| now.saturating_duration_since(l.since)),

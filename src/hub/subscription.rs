@@ -7,9 +7,10 @@ use portable_atomic::{AtomicU64, Ordering};
 
 use super::delivery::Control;
 use super::feed::{Feed, FeedKey};
+use super::sessions::Admission;
 use super::stats::Counters;
 use super::stream::Stream;
-use super::{Client, Hub};
+use super::{Client, Ended, Hub, StreamName};
 use crate::config::Wait;
 use crate::media::Track;
 
@@ -24,18 +25,21 @@ pub struct SubscribeOptions {
 
 /// A reader as it is counted; counts itself out when dropped.
 pub(super) struct Reader {
-    pub(super) client: Client,
+    pub(super) admission: Admission,
     pub(super) stream: Arc<Stream>,
     pub(super) since: Instant,
-    pub(super) sent: AtomicU64,
     pub(super) lagged: AtomicU64,
 }
 
 impl Reader {
     /// Takes over the count that `Hub::stream` raised.
-    pub(super) fn new(stream: Arc<Stream>, client: Client, now: Instant) -> Self {
-        stream.count(client.kind, true);
-        Self { client, stream, since: now, sent: AtomicU64::new(0), lagged: AtomicU64::new(0) }
+    pub(super) fn new(stream: Arc<Stream>, admission: Admission, now: Instant) -> Self {
+        stream.count(admission.client().kind, true);
+        Self { admission, stream, since: now, lagged: AtomicU64::new(0) }
+    }
+
+    fn client(&self) -> &Client {
+        self.admission.client()
     }
 
     pub(super) fn add_lag(&self, entries: u64) {
@@ -47,20 +51,23 @@ impl Reader {
     /// The one log line of a reader's end.
     pub(super) fn log_end(&self, why: &str, now: Instant) {
         let seconds = now.saturating_duration_since(self.since).as_secs_f64();
-        let (sent, lagged) = (self.sent.load(Ordering::Relaxed), self.lagged.load(Ordering::Relaxed));
+        let sent = self.admission.session.sent.load(Ordering::Relaxed);
+        let lagged = self.lagged.load(Ordering::Relaxed);
+        let ended = self.admission.ended().map(|ended| ended.to_string());
+        let why = ended.as_deref().unwrap_or(why);
         let lag = match lagged {
             0 => String::new(),
             n => format!(", was too slow and skipped ahead {n} times"),
         };
-        log::info!(session:% = self.client.id;
+        log::info!(session:% = self.client().id;
             "{} of {} ended after {seconds:.1} s: {why}; sent {sent} bytes{lag}",
-            self.client.kind.as_str(), self.stream.name);
+            self.client().kind.as_str(), self.stream.name);
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.stream.count(self.client.kind, false);
+        self.stream.count(self.client().kind, false);
         self.stream.counters.readers.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -79,12 +86,23 @@ impl Attendance {
     /// Who it is.
     #[must_use]
     pub fn client(&self) -> &Client {
-        &self.reader.client
+        self.reader.client()
+    }
+
+    /// The stream.
+    pub(super) fn stream(&self) -> &StreamName {
+        &self.reader.stream.name
+    }
+
+    /// Why it may not go on, if so.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.reader.admission.ended()
     }
 
     /// Counts what was sent to it.
     pub fn add_sent(&self, bytes: usize) {
-        self.reader.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.reader.admission.add_sent(bytes);
         Counters::add(&self.reader.stream.counters.bytes_out, bytes);
     }
 
@@ -117,7 +135,7 @@ impl Subscription {
     /// The reader's session.
     #[must_use]
     pub fn client(&self) -> &Client {
-        &self.reader.client
+        self.reader.client()
     }
 
     /// The stream's tracks; waits until it is known which there are. `None`: the stream has ended, or nobody
@@ -137,41 +155,50 @@ impl Subscription {
                     return None;
                 }
             }
-            match self.wait_until {
-                Some(until) => tokio::time::timeout_at(until.into(), grown).await.ok()?,
-                None => grown.await,
+            let signal = self.reader.admission.session.signal.clone();
+            let changed = async {
+                tokio::select! {
+                    () = grown => true,
+                    _ = signal.ended() => false,
+                }
+            };
+            let more = match self.wait_until {
+                Some(until) => tokio::time::timeout_at(until.into(), changed).await.ok()?,
+                None => changed.await,
+            };
+            if !more {
+                return None;
             }
         }
     }
 
     /// What to write next; waits until there is something. `None`: the stream has ended and its trailer was
-    /// given, or nobody published it in time. Safe to cancel: nothing is lost.
+    /// given, nobody published it in time, or an operator ended the reader. Safe to cancel: nothing is lost.
     pub async fn next(&mut self) -> Option<Vec<Bytes>> {
         loop {
             let feed = self.feed.clone();
             let grown = feed.grown.notified();
             tokio::pin!(grown);
             grown.as_mut().enable();
-            if self.ended {
+            if self.ended || self.reader.admission.ended().is_some() {
                 return None;
             }
             let batch = self.ready();
             if !batch.is_empty() {
                 let len = batch.iter().map(Bytes::len).sum();
-                self.reader.sent.fetch_add(len as u64, Ordering::Relaxed);
+                self.reader.admission.add_sent(len);
                 Counters::add(&self.reader.stream.counters.bytes_out, len);
                 return Some(batch);
             }
             if self.ended {
                 return None; // without a trailer
             }
-            match self.wait_until.filter(|_| !self.started) {
-                Some(until) => {
-                    if tokio::time::timeout_at(until.into(), grown).await.is_err() {
-                        self.ended = true;
-                    }
-                }
-                None => grown.await,
+            let signal = self.reader.admission.session.signal.clone();
+            let until = self.wait_until.filter(|_| !self.started);
+            tokio::select! {
+                () = grown => {}
+                _ = signal.ended() => self.ended = true,
+                () = sleep_until(until) => self.ended = true,
             }
         }
     }
@@ -231,5 +258,12 @@ impl Subscription {
     /// Ends the reading and logs why.
     pub fn finish(self, why: &str) {
         self.reader.log_end(why, Instant::now());
+    }
+}
+
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
     }
 }

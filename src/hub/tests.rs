@@ -44,11 +44,11 @@ impl Control for NoControl {
 
 const KEY: FeedKey = FeedKey { format: "lines", variant: 0 };
 
-fn client(kind: ClientKind) -> Client {
+pub(super) fn client(kind: ClientKind) -> Client {
     Client::new(SessionId::next(), kind, "127.0.0.1:1".parse().unwrap())
 }
 
-fn hub() -> Hub {
+pub(super) fn hub() -> Hub {
     Hub::new(Shared::default())
 }
 
@@ -58,31 +58,31 @@ fn hub_with(change: impl FnOnce(&mut Config)) -> Hub {
     Hub::new(Shared::new(config))
 }
 
-struct Source {
+pub(super) struct Source {
     publisher: Publisher,
     now: Instant,
 }
 
 impl Source {
-    fn new(hub: &Hub, name: &str, now: Instant) -> Self {
+    pub(super) fn new(hub: &Hub, name: &str, now: Instant) -> Self {
         let name = hub.name("box", "live", name).unwrap();
-        let mut publisher = hub.publish(&name, client(ClientKind::FmlePublish), now).unwrap();
+        let mut publisher = hub.publish_now(&name, client(ClientKind::FmlePublish), now).unwrap();
         publisher.set_track(Track::new(TrackId(0), Codec::H264)).unwrap();
         publisher.set_track(Track::new(TrackId(1), Codec::Aac)).unwrap();
         Self { publisher, now }
     }
 
     /// One that may be replaced at once.
-    fn new_or_replaced(hub: &Hub, name: &str) -> Self {
+    pub(super) fn new_or_replaced(hub: &Hub, name: &str) -> Self {
         let (name, now) = (hub.name("box", "live", name).unwrap(), Instant::now());
-        let mut publisher = hub.publish(&name, client(ClientKind::FmlePublish), now).unwrap();
+        let mut publisher = hub.publish_now(&name, client(ClientKind::FmlePublish), now).unwrap();
         for (id, codec) in [(0, Codec::H264), (1, Codec::Aac)] {
             let _ = publisher.set_track(Track::new(TrackId(id), codec));
         }
         Self { publisher, now }
     }
 
-    fn frame(&mut self, track: u8, ms: i64, key: bool, size: usize) -> Result<(), Ended> {
+    pub(super) fn frame(&mut self, track: u8, ms: i64, key: bool, size: usize) -> Result<(), Ended> {
         let flags = if key { Flags::KEY } else { Flags::NONE };
         let data = Bytes::from(vec![b'x'; size]);
         let frame = Frame { track: TrackId(track), flags, dts: ms, cts: 0, wall_ms: None, data };
@@ -100,10 +100,15 @@ impl Source {
     }
 }
 
-fn subscribe(hub: &Hub, name: &str, wait: Wait) -> Result<Subscription, HubError> {
+pub(super) fn subscribe(hub: &Hub, name: &str, wait: Wait) -> Result<Subscription, HubError> {
     let name = hub.name("box", "live", name).unwrap();
     let options = SubscribeOptions { key: KEY, wait };
-    hub.subscribe(&name, client(ClientKind::RtmpPlay), options, || Box::new(Lines), Instant::now())
+    hub.subscribe(
+        hub.admit_now(Action::Play, &name, client(ClientKind::RtmpPlay))?,
+        options,
+        || Box::new(Lines),
+        Instant::now(),
+    )
 }
 
 /// All that a reader can have without waiting, as lines.
@@ -153,7 +158,13 @@ fn a_feed_is_made_once_for_all_its_readers() {
             made.fetch_add(1, Ordering::SeqCst);
             Box::new(Lines)
         };
-        hub.subscribe(&name, client(ClientKind::FlvPlay), options, package, Instant::now()).unwrap()
+        hub.subscribe(
+            hub.admit_now(Action::Play, &name, client(ClientKind::FlvPlay)).unwrap(),
+            options,
+            package,
+            Instant::now(),
+        )
+        .unwrap()
     };
     let readers: Vec<_> = (0..5).map(|_| subscribe()).collect();
     assert_eq!(made.load(Ordering::SeqCst), 1);
@@ -168,7 +179,7 @@ fn a_feed_is_made_once_for_all_its_readers() {
 fn readers_wait_until_it_is_known_which_tracks_there_are() {
     let hub = hub();
     let name = hub.name("", "live", "a").unwrap();
-    let mut publisher = hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).unwrap();
+    let mut publisher = hub.publish_now(&name, client(ClientKind::FmlePublish), Instant::now()).unwrap();
     let mut reader = subscribe(&hub, "a", Wait::No).unwrap();
     publisher.set_track(Track::new(TrackId(0), Codec::H264)).unwrap();
     let mut source = Source { publisher, now: Instant::now() };
@@ -180,7 +191,7 @@ fn readers_wait_until_it_is_known_which_tracks_there_are() {
     assert_eq!(got[..3], ["start v=true a=true", "config 2 at 0", "H264 0 xxx"]);
     // A stream of one track starts when its publisher says so, or after a second.
     let name = hub.name("", "live", "b").unwrap();
-    let mut publisher = hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).unwrap();
+    let mut publisher = hub.publish_now(&name, client(ClientKind::FmlePublish), Instant::now()).unwrap();
     publisher.set_track(Track::new(TrackId(1), Codec::Aac)).unwrap();
     let mut meta = Meta::default();
     meta.set("audiocodecid", crate::media::MetaValue::Number(10.0));
@@ -238,10 +249,10 @@ fn the_second_publisher_is_refused_or_takes_over() {
     let hub = hub();
     let source = Source::new(&hub, "a", Instant::now());
     let name = hub.name("", "live", "a").unwrap();
-    let second = hub.publish(&name, client(ClientKind::FmlePublish), Instant::now());
+    let second = hub.publish_now(&name, client(ClientKind::FmlePublish), Instant::now());
     assert!(matches!(second, Err(HubError::Busy { .. })));
     drop(source);
-    assert!(hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).is_ok(), "free at once");
+    assert!(hub.publish_now(&name, client(ClientKind::FmlePublish), Instant::now()).is_ok(), "free at once");
 
     let hub = hub_with(|config| {
         let text = "[vhost.default]\nduplicate = \"takeover\"\n";
@@ -264,14 +275,14 @@ fn streams_are_bounded_and_vhosts_can_be_off() {
     let two = Source::new(&hub, "b", Instant::now());
     let name = hub.name("", "live", "c").unwrap();
     assert_eq!(
-        hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).err(),
+        hub.publish_now(&name, client(ClientKind::FmlePublish), Instant::now()).err(),
         Some(HubError::TooManyStreams(2))
     );
     drop(two);
-    drop(hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).unwrap());
+    drop(hub.publish_now(&name, client(ClientKind::FmlePublish), Instant::now()).unwrap());
     hub.stop();
     assert_eq!(
-        hub.publish(&name, client(ClientKind::FmlePublish), Instant::now()).err(),
+        hub.publish_now(&name, client(ClientKind::FmlePublish), Instant::now()).err(),
         Some(HubError::Stopping)
     );
 }
@@ -434,7 +445,7 @@ fn a_silent_publisher_makes_room_for_the_same_encoder() {
     let mut first = Source::new(&hub, "a", start);
     first.groups(0..2);
     let name = hub.name("", "live", "a").unwrap();
-    let publish = |peer, ms| hub.publish(&name, from(peer), at(ms));
+    let publish = |peer, ms| hub.publish_now(&name, from(peer), at(ms));
     assert!(matches!(publish("127.0.0.1:2", 4000), Err(HubError::Busy { .. })), "silent for 2.2 s only");
     assert!(matches!(publish("127.0.0.2:2", 9000), Err(HubError::Busy { .. })), "somebody else");
     let second = publish("127.0.0.1:2", 9000).unwrap();
@@ -469,7 +480,7 @@ fn readers_who_wait_do_not_lock_publishers_out() {
     assert!(matches!(subscribe(&hub, "c", Wait::Forever), Err(HubError::TooManyStreams(2))));
     let _live = ["c", "d"].map(|name| Source::new(&hub, name, Instant::now()));
     let name = hub.name("", "live", "e").unwrap();
-    let third = hub.publish(&name, client(ClientKind::FmlePublish), Instant::now());
+    let third = hub.publish_now(&name, client(ClientKind::FmlePublish), Instant::now());
     assert!(matches!(third, Err(HubError::TooManyStreams(2))));
 }
 
@@ -657,12 +668,16 @@ fn frames_of_a_stream_go_to_whoever_builds_something_of_them() {
     while frames.ready().is_some() {}
     drop(source);
     assert!(matches!(frames.ready(), Some(Item::Left)));
-    assert!(hub.attend(&name, client(ClientKind::HlsPlay), start).is_ok());
+    assert!(attend(&hub, &name, start).is_ok());
     assert_eq!(hub.live(), std::slice::from_ref(&name));
     hub.tick(Instant::now() + Duration::from_secs(11));
     assert!(frames.ready().is_none() && hub.live().is_empty());
-    assert!(hub.attend(&name, client(ClientKind::HlsPlay), start).is_err());
+    assert!(attend(&hub, &name, start).is_err());
     let told = std::iter::from_fn(|| events.try_recv().ok());
     let told: Vec<_> = told.map(|e| format!("{e:?}").split([' ', '{']).next().unwrap().to_owned()).collect();
     assert_eq!(told, ["Published", "Unpublished", "Ended"]);
+}
+
+pub(super) fn attend(hub: &Hub, name: &StreamName, now: Instant) -> Result<Attendance, HubError> {
+    hub.attend(hub.admit_now(Action::Play, name, client(ClientKind::HlsPlay))?, now)
 }

@@ -54,8 +54,20 @@ struct Table {
     hasher: RandomState,
 }
 
+/// How a viewer stands with us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// An operator ended it.
+    Ended,
+    /// It was admitted.
+    Known,
+    /// It has to be admitted first.
+    New,
+}
+
 struct Viewer {
-    attendance: Attendance,
+    /// `None`: an operator ended it, which is remembered for as long as it tries.
+    attendance: Option<Attendance>,
     stream: StreamName,
     last: Instant,
     /// It is gone when it has asked for nothing for so long.
@@ -95,37 +107,41 @@ impl Viewers {
         }
     }
 
-    /// A viewer of `stream` asks for something. One that isn't known (any more) is counted in by `attend`, which may
-    /// refuse.
-    pub fn seen(
-        &self,
-        id: ViewerId,
-        stream: &StreamName,
-        patience: Duration,
-        now: Instant,
-        attend: impl FnOnce() -> Option<Attendance>,
-    ) {
-        let mut gone = Vec::new();
+    /// A viewer of `stream` asks for something: whether it may.
+    pub fn seen(&self, id: ViewerId, stream: &StreamName, now: Instant) -> Standing {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         match table.viewers.get_mut(&id) {
             Some(viewer) if viewer.stream == *stream => {
                 viewer.last = viewer.last.max(now);
-                viewer.patience = patience;
-                return;
+                if viewer.attendance.is_some() { Standing::Known } else { Standing::Ended }
             }
-            // The same id for another stream: a viewer has one each.
-            Some(_) => gone.extend(table.viewers.remove(&id)),
-            None => {}
+            _ => Standing::New,
         }
-        let Some(attendance) = attend() else { return };
+    }
+
+    /// Counts a viewer in that was admitted. It is gone when it asks for nothing for as long as `patience`.
+    pub fn enter(&self, id: ViewerId, attendance: Attendance, patience: Duration, now: Instant) {
+        let stream = attendance.stream().clone();
+        let mut gone = Vec::new();
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        // The same id for another stream: a viewer has one each.
+        gone.extend(table.viewers.remove(&id));
         if table.viewers.len() >= self.most {
             gone.append(&mut table.make_room());
         }
-        table.viewers.insert(id, Viewer { attendance, stream: stream.clone(), last: now, patience });
+        table.viewers.insert(id, Viewer { attendance: Some(attendance), stream, last: now, patience });
         drop(table);
-        for viewer in gone {
-            viewer.attendance.finish("other viewers take its place", now);
-        }
+        finish(gone, "other viewers take its place", now);
+    }
+
+    /// Ends whom an operator ended.
+    pub(super) fn end_ended(&self, now: Instant) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_ended = |attendance: &mut Attendance| attendance.ended().is_some();
+        let viewers = table.viewers.values_mut();
+        let gone: Vec<_> = viewers.filter_map(|viewer| viewer.attendance.take_if(is_ended)).collect();
+        drop(table);
+        gone.into_iter().for_each(|attendance| attendance.finish("", now));
     }
 
     /// Whether this viewer is counted at present.
@@ -139,7 +155,9 @@ impl Viewers {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(viewer) = table.viewers.get_mut(&id) {
             viewer.last = viewer.last.max(now);
-            viewer.attendance.add_sent(usize::try_from(bytes).unwrap_or(usize::MAX));
+            if let Some(attendance) = &viewer.attendance {
+                attendance.add_sent(usize::try_from(bytes).unwrap_or(usize::MAX));
+            }
         }
     }
 
@@ -152,9 +170,7 @@ impl Viewers {
             table.viewers.shrink_to_fit();
         }
         drop(table);
-        for (_, viewer) in gone {
-            viewer.attendance.finish("asked for nothing more", now);
-        }
+        finish(gone.into_iter().map(|(_, viewer)| viewer), "asked for nothing more", now);
     }
 
     /// Counts all out: the server stops.
@@ -162,9 +178,7 @@ impl Viewers {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let all = std::mem::take(&mut table.viewers);
         drop(table);
-        for viewer in all.into_values() {
-            viewer.attendance.finish("the server is stopping", now);
-        }
+        finish(all.into_values(), "the server is stopping", now);
     }
 
     /// How many there are.
@@ -191,11 +205,17 @@ impl Table {
     }
 }
 
+fn finish(viewers: impl IntoIterator<Item = Viewer>, why: &str, now: Instant) {
+    for attendance in viewers.into_iter().filter_map(|viewer| viewer.attendance) {
+        attendance.finish(why, now);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Shared;
-    use crate::hub::{Client, ClientKind, Hub};
+    use crate::hub::{Action, Client, ClientKind, Hub};
     use crate::id::SessionId;
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -216,14 +236,16 @@ mod tests {
         fn new(most: usize) -> Self {
             let (hub, now) = (Hub::new(Shared::default()), Instant::now());
             let name = hub.name("", "live", "demo").unwrap();
-            let publisher = hub.publish(&name, client(ClientKind::FmlePublish), now).unwrap();
+            let publisher = hub.publish_now(&name, client(ClientKind::FmlePublish), now).unwrap();
             Self { hub, name, _publisher: publisher, sessions: Viewers::new(most), now }
         }
 
         fn seen(&self, id: ViewerId, now: Instant) {
-            self.sessions.seen(id, &self.name, MINUTE, now, || {
-                self.hub.attend(&self.name, client(ClientKind::HlsPlay), now).ok()
-            });
+            if self.sessions.seen(id, &self.name, now) == Standing::New {
+                let client = client(ClientKind::HlsPlay);
+                let admission = self.hub.admit_now(Action::Play, &self.name, client).unwrap();
+                self.sessions.enter(id, self.hub.attend(admission, now).unwrap(), MINUTE, now);
+            }
         }
 
         fn players(&self) -> usize {

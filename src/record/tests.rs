@@ -241,7 +241,7 @@ fn what_cannot_be_written_is_told_and_tried_again() {
 fn publish(hub: &Hub, stream: &str) -> Publisher {
     let name = hub.name("", "live", stream).unwrap();
     let client = Client::new(SessionId::next(), ClientKind::FmlePublish, "127.0.0.1:1".parse().unwrap());
-    let mut publisher = hub.publish(&name, client, Instant::now()).unwrap();
+    let mut publisher = hub.publish_now(&name, client, Instant::now()).unwrap();
     for track in tracks().iter() {
         publisher.set_track(track.clone()).unwrap();
     }

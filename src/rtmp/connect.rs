@@ -75,6 +75,8 @@ pub struct Connect {
     pub flash_version: String,
     /// Page that the player stands on.
     pub page_url: String,
+    /// The Flash player's own URL.
+    pub swf_url: String,
     /// AMF version of its commands: 0 or 3.
     pub object_encoding: f64,
     /// Codecs that it can take; all when it doesn't say.
@@ -96,6 +98,7 @@ impl Connect {
             tc_url: text("tcUrl"),
             flash_version: text("flashVer"),
             page_url: text("pageUrl"),
+            swf_url: text("swfUrl"),
             object_encoding: object.find("objectEncoding").and_then(Value::as_f64).unwrap_or(0.0),
             codecs: codecs(object),
         }

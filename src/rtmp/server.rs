@@ -17,8 +17,8 @@ use super::url::StreamUrl;
 use crate::config;
 use crate::format::flv::{self, TagKind, TagReader};
 use crate::hub::{
-    Client, ClientKind, Control, Ended, Flow, Hub, HubError, Publisher, StreamName, SubscribeOptions,
-    Subscription,
+    Action, Admission, Client, ClientKind, Control, Ended, Flow, Hub, HubError, Publisher, StreamName,
+    SubscribeOptions, Subscription,
 };
 use crate::id::SessionId;
 use crate::media::{Kind, Track};
@@ -249,7 +249,7 @@ impl Connection {
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         loop {
-            let told = self.handle(&mut input);
+            let told = self.handle(&mut input).await;
             // Gone only when it was turned into a player.
             let Some(session) = &mut self.session else {
                 return Ok(told?.unwrap_or(End::Closed(String::new())));
@@ -294,7 +294,7 @@ impl Connection {
     }
 
     /// Handles all that the input holds.
-    fn handle(&mut self, input: &mut BytesMut) -> Result<Option<End>, RtmpError> {
+    async fn handle(&mut self, input: &mut BytesMut) -> Result<Option<End>, RtmpError> {
         let now = Instant::now();
         while let Some(session) = &mut self.session
             && let Some(event) = session.input(input, now)?
@@ -311,11 +311,11 @@ impl Connection {
                     self.connect = Some(connect);
                 }
                 Event::Play { url, codecs } => {
-                    if let Some(end) = self.play(&url, codecs, input, now)? {
+                    if let Some(end) = self.play(&url, codecs, input).await? {
                         return Ok(Some(end));
                     }
                 }
-                Event::Publish { url, kind } => self.publish(&url, kind, now),
+                Event::Publish { url, kind } => self.publish(&url, kind).await,
                 Event::Tag(tag) => {
                     if let Some(publishing) = &mut self.publishing
                         && let Err(why) = publishing.push(self.id, tag, now)
@@ -329,15 +329,17 @@ impl Connection {
         Ok(None)
     }
 
-    fn publish(&mut self, url: &StreamUrl, kind: PublishKind, now: Instant) {
+    async fn publish(&mut self, url: &StreamUrl, kind: PublishKind) {
         let kind = match kind {
             PublishKind::Flash => ClientKind::FlashPublish,
             PublishKind::Fmle => ClientKind::FmlePublish,
             PublishKind::Haivision => ClientKind::HaivisionPublish,
         };
-        let publisher = self.name(url).and_then(|name| {
-            let publisher =
-                self.context.hub.publish(&name, self.client(url, kind), now).map_err(|e| refuse(&e))?;
+        let admission = self.admit(Action::Publish, url, kind).await;
+        let now = Instant::now();
+        let publisher = admission.and_then(|admission| {
+            let name = admission.name().clone();
+            let publisher = self.context.hub.publish(admission, now).map_err(|e| refuse(&e))?;
             Ok((name, publisher))
         });
         let Some(session) = &mut self.session else { return };
@@ -356,23 +358,24 @@ impl Connection {
         }
     }
 
-    fn play(
+    async fn play(
         &mut self,
         url: &StreamUrl,
         codecs: CodecSet,
         input: &mut BytesMut,
-        now: Instant,
     ) -> Result<Option<End>, RtmpError> {
         let Some(chunk_size) = self.session.as_ref().map(Session::chunk_size) else { return Ok(None) };
-        let subscription = self.name(url).and_then(|name| {
+        let admission = self.admit(Action::Play, url, ClientKind::RtmpPlay).await;
+        let now = Instant::now();
+        let subscription = admission.and_then(|admission| {
+            let name = admission.name().clone();
             let config = self.context.config.current();
             let wait = config.vhost(&name.vhost, &name.app, &name.stream).play.wait;
             let package = RtmpPackage::new(codecs, chunk_size);
             let options = SubscribeOptions { key: package.key(), wait };
-            let client = self.client(url, ClientKind::RtmpPlay);
             let hub = &self.context.hub;
             let subscription =
-                hub.subscribe(&name, client, options, || Box::new(package), now).map_err(|e| refuse(&e))?;
+                hub.subscribe(admission, options, || Box::new(package), now).map_err(|e| refuse(&e))?;
             Ok((name, subscription))
         });
         match subscription {
@@ -396,17 +399,27 @@ impl Connection {
         }
     }
 
-    fn name(&self, url: &StreamUrl) -> Result<StreamName, (Reject, String)> {
-        let name = self.context.hub.name(&url.vhost, &url.app, &url.stream);
-        name.map_err(|e| (Reject::BadName, e.to_string()))
+    /// Asks whether the peer may do this. Nothing is read from it meanwhile.
+    async fn admit(
+        &self,
+        action: Action,
+        url: &StreamUrl,
+        kind: ClientKind,
+    ) -> Result<Admission, (Reject, String)> {
+        let hub = &self.context.hub;
+        let name = hub.name(&url.vhost, &url.app, &url.stream);
+        let name = name.map_err(|e| (Reject::BadName, e.to_string()))?;
+        hub.admit(action, &name, self.client(url, kind)).await.map_err(|e| refuse(&e))
     }
 
     fn client(&self, url: &StreamUrl, kind: ClientKind) -> Client {
         let mut client = Client::new(self.id, kind, self.peer);
+        client.asked.clone_from(&url.stream);
         client.params.clone_from(&url.params);
         if let Some(connect) = &self.connect {
             client.tc_url.clone_from(&connect.tc_url);
             client.page_url.clone_from(&connect.page_url);
+            client.swf_url.clone_from(&connect.swf_url);
         }
         client
     }

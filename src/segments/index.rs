@@ -121,6 +121,12 @@ impl Index {
         }
     }
 
+    /// Whose this is.
+    pub(super) fn owner(&self, vhost: &str, name: &str) -> Option<Arc<Presentation>> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(&key(vhost, name))?.owner.upgrade()
+    }
+
     pub(super) fn find(self: &Arc<Self>, vhost: &str, name: &str) -> Option<Lookup> {
         let key = key(vhost, name);
         let (owner, what) = {

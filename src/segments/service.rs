@@ -139,6 +139,12 @@ impl Segments {
         self.index.find(vhost, path)
     }
 
+    /// Of which stream it is what [`resource`](Self::resource) gives.
+    #[must_use]
+    pub fn owner(&self, vhost: &str, path: &str) -> Option<Arc<Presentation>> {
+        self.index.owner(vhost, path)
+    }
+
     /// How many names lead to something.
     #[cfg(test)]
     pub(super) fn names(&self) -> usize {

@@ -48,7 +48,7 @@ impl Source {
     pub(super) fn new(hub: &Hub, stream: &str) -> Self {
         let name = hub.name("box", "live", stream).unwrap();
         let client = Client::new(SessionId::next(), ClientKind::FmlePublish, "127.0.0.1:1".parse().unwrap());
-        let mut publisher = hub.publish(&name, client, Instant::now()).unwrap();
+        let mut publisher = hub.publish_now(&name, client, Instant::now()).unwrap();
         publisher.set_track(track(0, Codec::H264)).unwrap();
         publisher.set_track(track(1, Codec::Aac)).unwrap();
         Self { publisher, name }

@@ -57,6 +57,7 @@ use self::services::Services;
 use self::sockets::Sockets;
 use self::watchdog::Watchdog;
 use crate::config::{self, Config, ConfigError, Loaded, Shared, StoreError};
+use crate::id::Instance;
 use crate::net::{ConnectionLimit, NetError, passed_sockets};
 
 pub use self::apply::apply;
@@ -151,6 +152,7 @@ pub fn run(file: Option<&Path>) -> Result<(), ServerError> {
     let Loaded { mut config, warnings, .. } = load(file)?;
     let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     let sockets = Sockets::new(passed, &mut config, &mut warnings);
+    Instance::name(&config.server.id);
     let pid_file = config.server.pid_file.as_deref().map(PidFile::lock).transpose()?;
     log::start(&config.log)?;
     for warning in warnings {

@@ -63,6 +63,8 @@ enum Message {
     Add(Box<Added>),
     /// The feed of this outlet has grown.
     Grown(usize),
+    /// A reader is to be ended.
+    Look,
 }
 
 struct Added {
@@ -100,6 +102,13 @@ impl Delivery {
         };
         inbox.load.fetch_add(1, Ordering::Relaxed);
         inbox.send(Message::Add(Box::new(Added { subscription, socket, first, control })));
+    }
+
+    /// Has the workers end whom an operator ended.
+    pub(super) fn look(&self) {
+        for inbox in self.workers.get().into_iter().flatten() {
+            inbox.send(Message::Look);
+        }
     }
 
     /// Asks each worker for a sign of life. How many questions the most silent one has left unanswered.

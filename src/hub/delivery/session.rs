@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
-use portable_atomic::Ordering;
 
 use super::{Control, Flow};
 use crate::hub::entry::Entry;
@@ -247,7 +246,7 @@ impl Session {
     fn took(&mut self, n: usize, now: Instant) {
         if n > 0 {
             self.progress = now;
-            self.reader.sent.fetch_add(n as u64, Ordering::Relaxed);
+            self.reader.admission.add_sent(n);
         }
     }
 
@@ -264,6 +263,7 @@ impl Session {
                 Err(_) => return Err("the player's connection broke"),
             };
             total += n;
+            self.reader.admission.add_received(n);
             if total > MAX_INPUT {
                 return Err("the player sends what a player has no reason to send");
             }
@@ -303,7 +303,7 @@ fn retry(e: &io::Error) -> bool {
 mod tests {
     use super::*;
     use crate::hub::stream::Stream;
-    use crate::hub::{Client, ClientKind, StreamName};
+    use crate::hub::{Action, Client, ClientKind, Hub, StreamName};
     use crate::id::SessionId;
 
     struct NoControl;
@@ -324,9 +324,11 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let name = StreamName::new("v", "live", "a").unwrap();
-        let stream = Arc::new(Stream::new(name, 1, Arc::default(), Arc::default(), start));
-        stream.counters.readers.fetch_add(1, Ordering::Relaxed);
-        let reader = Reader::new(stream, Client::new(SessionId::next(), ClientKind::FlvPlay, peer), start);
+        let stream = Arc::new(Stream::new(name.clone(), 1, Arc::default(), Arc::default(), start));
+        stream.counters.readers.fetch_add(1, portable_atomic::Ordering::Relaxed);
+        let client = Client::new(SessionId::next(), ClientKind::FlvPlay, peer);
+        let hub = Hub::new(crate::config::Shared::default());
+        let reader = Reader::new(stream, hub.admit_now(Action::Play, &name, client).unwrap(), start);
         let socket = TcpStream::from_std(socket);
         let mut session = Session::new(socket, reader, 1, None, Box::new(NoControl), start);
         let ring = Ring::new();

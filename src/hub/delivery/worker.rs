@@ -186,6 +186,7 @@ impl Worker {
                 match message {
                     Message::Add(added) => self.add(*added, now),
                     Message::Grown(outlet) => self.schedule(outlet, now),
+                    Message::Look => self.end_ended(),
                 }
             }
             for event in events.iter().filter(|e| e.token() != WAKE) {
@@ -224,6 +225,8 @@ impl Worker {
             return;
         }
         let number = self.serve(feed, now);
+        // Ended on its way here.
+        let ended = reader.admission.ended().is_some();
         let mut session = Box::new(Session::new(socket, reader, number, wait_until, control, now));
         if !first.is_empty() {
             session.push(Arc::new(Entry::of(first)));
@@ -235,6 +238,10 @@ impl Worker {
         }
         if let Some(place) = self.sessions.get_mut(slot) {
             *place = Some(session);
+        }
+        if ended {
+            self.end_ended();
+            return;
         }
         self.pump(slot, now);
     }
@@ -371,6 +378,16 @@ impl Worker {
                 }
             }
             Err(e) => self.close(slot, &broken(&e)),
+        }
+    }
+
+    /// Ends whom an operator ended.
+    fn end_ended(&mut self) {
+        for slot in 0..self.sessions.len() {
+            let session = self.sessions.get(slot).and_then(Option::as_ref);
+            if let Some(why) = session.and_then(|session| session.reader.admission.ended()) {
+                self.close(slot, &why.to_string());
+            }
         }
     }
 
