@@ -5,12 +5,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use portable_atomic::{AtomicU64, Ordering};
 
+#[cfg(feature = "segments")]
+use super::StreamName;
 use super::delivery::Control;
 use super::feed::{Feed, FeedKey};
 use super::sessions::Admission;
 use super::stats::Counters;
 use super::stream::Stream;
-use super::{Client, Ended, Hub, StreamName};
+use super::{Client, Ended, Hub};
 use crate::config::Wait;
 use crate::media::Track;
 
@@ -90,6 +92,7 @@ impl Attendance {
     }
 
     /// The stream.
+    #[cfg(feature = "segments")]
     pub(super) fn stream(&self) -> &StreamName {
         &self.reader.stream.name
     }
