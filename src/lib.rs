@@ -6,7 +6,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | top | [`server`]: assembly, listeners, signals, limits |
-//! | protocols | `rtmp` `http_live` `hls` `dash`: one protocol, one folder, one feature · `record`: files, and their playback |
+//! | protocols | `rtmp` `http_live` `hls` `dash`: one protocol, one folder, one feature · `record`: files, and their playback · `control`: the HTTP API |
 //! | built once | `segments`: a live stream cut into segments, for HLS and DASH |
 //! | shared | [`net`]: sockets and the HTTP front, which knows players |
 //! | heart | [`hub`]: live streams by name, fan-out, who is there and who may come |
@@ -20,6 +20,8 @@
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod config;
+#[cfg(feature = "api")]
+pub mod control;
 #[cfg(feature = "dash")]
 pub mod dash;
 pub mod format;

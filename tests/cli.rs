@@ -18,7 +18,8 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Nothing here takes this long, on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const PORTS: &str = "[rtmp]\nlisten = [\"127.0.0.1:0\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\n";
+const PORTS: &str = "[api]\nlisten = \"127.0.0.1:0\"\n\
+    [rtmp]\nlisten = [\"127.0.0.1:0\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\n";
 
 /// A directory for one test, with its configuration.
 struct Dir(PathBuf);
@@ -237,8 +238,9 @@ fn usage() {
 fn a_taken_port_is_told() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let dir =
-        Dir::with(&format!("[log]\nlevel = \"warn\"\n[http]\nlisten = \"{address}\"\n[rtmp]\nlisten = []\n"));
+    let dir = Dir::with(&format!(
+        "[api]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n[http]\nlisten = \"{address}\"\n[rtmp]\nlisten = []\n"
+    ));
     let (code, _, text) = said("run", &dir.config());
     let expected =
         format!("rillbox: http.listen: cannot listen on {address}: the port is taken by another program");
@@ -322,7 +324,8 @@ fn a_good_reload_changes_what_it_can() {
     let mut server = Server::start(&dir.config());
     let (rtmp, http) = (server.address("RTMP"), server.address("HTTP"));
     dir.write(
-        "[server]\nworkers = 7\n[log]\nlevel = \"debug\"\n[http]\nlisten = [\"127.0.0.1:0\", \"127.0.0.2:0\"]\n\
+        "[api]\nlisten = \"127.0.0.1:0\"\n[server]\nworkers = 7\n[log]\nlevel = \"debug\"\n\
+         [http]\nlisten = [\"127.0.0.1:0\", \"127.0.0.2:0\"]\n\
          [rtmp]\nenabled = false\nlisten = [\"127.0.0.1:0\"]\n",
     );
     server.signal(Signal::HUP);
@@ -352,7 +355,8 @@ fn a_bad_reload_changes_nothing() {
     let http = server.address("HTTP");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let moved = format!("[http]\nlisten = \"{address}\"\n[rtmp]\nlisten = []\n");
+    let moved =
+        format!("[api]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"{address}\"\n[rtmp]\nlisten = []\n");
     for (text, expected) in [
         ("[log]\nlevel = \"off\"\n[rtmp]\nlisen = 1\n", "rtmp.lisen: unknown key"),
         ("this is no TOML", "not TOML: "),
@@ -612,14 +616,19 @@ fn sockets_of_the_service_manager_are_used() {
     };
     answers();
     // It stays, whatever a reload says.
-    dir.write("[http]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n[rtmp]\nlisten = []\n");
+    dir.write(
+        "[api]\nlisten = \"127.0.0.1:0\"\n\
+         [http]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n[rtmp]\nlisten = []\n",
+    );
     server.signal(Signal::HUP);
     server.wait_for("RTMP no longer listens on ");
     answers();
     let listening = server.seen.iter().filter(|line| line.contains(" HTTP listens on ")).count();
     assert_eq!(listening, 1, "{:#?}", server.seen);
     for enabled in [false, true] {
-        dir.write(&format!("[http]\nenabled = {enabled}\n[rtmp]\nlisten = []\n"));
+        dir.write(&format!(
+            "[api]\nlisten = \"127.0.0.1:0\"\n[http]\nenabled = {enabled}\n[rtmp]\nlisten = []\n"
+        ));
         server.signal(Signal::HUP);
         server.wait_for(&format!("reload: now http.enabled = {enabled}"));
     }

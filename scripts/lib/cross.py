@@ -124,6 +124,7 @@ def check_stream(name, program):
     env = os.environ | {
         "RILLBOX_RTMP_LISTEN": "127.0.0.1:0",
         "RILLBOX_HTTP_LISTEN": "127.0.0.1:0",
+        "RILLBOX_API_LISTEN": "127.0.0.1:0",
         # The player may come before the publisher.
         "RILLBOX_VHOST__DEFAULT__HTTP_LIVE__WAIT": "forever",
     }

@@ -12,7 +12,7 @@ mod value;
 mod vhost;
 
 use std::collections::HashMap;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -42,6 +42,8 @@ fn any(port: u16) -> Vec<SocketAddr> {
 section! {
     /// All of it.
     pub struct Config {
+        /// The HTTP API, for operators and their programs.
+        live api: Api = Api::default();
         /// The process: threads, limits, start and stop.
         live server: Server = Server::default();
         /// The log.
@@ -56,6 +58,35 @@ section! {
         live delivery: Delivery = Delivery::default();
         /// What holds for streams.
         live vhost: Vhosts = Vhosts::default();
+    }
+}
+
+section! {
+    /// The HTTP API, for operators and their programs: `/api/v1` as SRS answers it, `/api/v2`, `/healthz`, `/readyz`.
+    pub struct Api {
+        /// Whether the API is served.
+        live enabled: bool = true;
+        /// Where the API listens. An address that http.listen has, too, serves both.
+        live listen: Vec<SocketAddr> = vec![(Ipv4Addr::LOCALHOST, 1985).into()];
+        /// Where the API listens with TLS; needs tls.cert and tls.key.
+        live tls_listen: Vec<SocketAddr> = Vec::new();
+        /// Whether pages of other sites may read what the API says (CORS, JSONP). Where it shares an address with http.listen,
+        /// http.crossdomain has to allow it, too.
+        live crossdomain: bool = true;
+        /// How many may listen to events at a time.
+        live max_listeners: u32 = 32, 0..=1000;
+        /// The calls of SRS under /api/v1/raw.
+        live raw_api: RawApi = RawApi::default();
+    }
+}
+
+section! {
+    /// The calls of SRS under /api/v1/raw.
+    pub struct RawApi {
+        /// Whether they are served.
+        live enabled: bool = false;
+        /// Whether rpc=reload reads the configuration anew.
+        live allow_reload: bool = false;
     }
 }
 
@@ -403,12 +434,14 @@ impl Config {
     }
 
     /// The keys that say where to listen, with their addresses.
-    pub fn listening(&mut self) -> [(&'static str, &mut Vec<SocketAddr>); 4] {
+    pub fn listening(&mut self) -> [(&'static str, &mut Vec<SocketAddr>); 6] {
         [
             ("rtmp.listen", &mut self.rtmp.listen),
             ("rtmp.tls_listen", &mut self.rtmp.tls_listen),
             ("http.listen", &mut self.http.listen),
             ("http.tls_listen", &mut self.http.tls_listen),
+            ("api.listen", &mut self.api.listen),
+            ("api.tls_listen", &mut self.api.tls_listen),
         ]
     }
 

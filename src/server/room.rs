@@ -78,10 +78,16 @@ pub(super) fn rooms(config: &Shared, hub: &Hub) -> Vec<Box<dyn Room>> {
     let segments = crate::segments::Segments::new(hub.clone(), config.clone());
     #[cfg(feature = "segments")]
     rooms.push(Box::new(segments::SegmentsRoom::new(&segments, &config.current())));
+    #[cfg(feature = "api")]
+    let api = crate::control::api::Api::new(hub.clone(), config.clone());
+    #[cfg(feature = "api")]
+    rooms.push(Box::new(api::ApiRoom::new(config, &api)));
     #[cfg(feature = "http")]
     rooms.push(Box::new(http::HttpRoom::new(
         config,
         hub,
+        #[cfg(feature = "api")]
+        &api,
         #[cfg(feature = "segments")]
         &segments,
     )));
@@ -154,6 +160,83 @@ mod segments {
     }
 }
 
+#[cfg(feature = "api")]
+mod api {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use super::{
+        Config, Door, HTTP_PROTOCOLS, Listener, Room, Security, Serve, Shared, TlsTerms, doors, http,
+    };
+    use crate::control::api::Api;
+    use crate::net::http::{Boxed, Front, Options, Outcome, Request, Service};
+
+    /// The API at doors of its own.
+    pub(super) struct ApiRoom {
+        front: Arc<Front>,
+    }
+
+    impl ApiRoom {
+        pub fn new(config: &Shared, api: &Api) -> Self {
+            Self { front: Front::new(options(&config.current()), vec![Box::new(api.clone())]) }
+        }
+    }
+
+    impl Room for ApiRoom {
+        fn doors(&self, config: &Config) -> Vec<Door> {
+            let (api, http) = (&config.api, &config.http);
+            if !api.enabled {
+                return Vec::new();
+            }
+            // Where the HTTP server listens, its front serves both.
+            let own = |of: &[SocketAddr], http_of: &[SocketAddr]| -> Vec<SocketAddr> {
+                let shared = |a: &&SocketAddr| http.enabled && a.port() != 0 && http_of.contains(a);
+                of.iter().filter(|address| !shared(address)).copied().collect()
+            };
+            doors(
+                ("API", "api.listen", &own(&api.listen, &http.listen)),
+                ("API over TLS", "api.tls_listen", &own(&api.tls_listen, &http.tls_listen)),
+                TlsTerms { alpn: HTTP_PROTOCOLS, timeout: http.header_timeout },
+            )
+        }
+
+        fn serve(&self, listener: Listener, security: Security) -> Serve {
+            http::serve(&self.front, listener, security)
+        }
+
+        fn reloaded(&self, config: &Config) {
+            self.front.set_options(options(config));
+        }
+
+        fn stop(&self) {
+            self.front.stop();
+        }
+    }
+
+    fn options(config: &Config) -> Options {
+        Options { crossdomain: config.api.crossdomain, ..http::options(config) }
+    }
+
+    /// The API at doors that it shares with the HTTP server.
+    pub(super) struct Sharing {
+        pub config: Shared,
+        pub api: Api,
+    }
+
+    impl Service for Sharing {
+        fn call<'a>(&'a self, request: Request) -> Boxed<'a, Outcome> {
+            let config = self.config.current();
+            let door = &request.peer.door;
+            let addresses = if request.peer.secure { &config.api.tls_listen } else { &config.api.listen };
+            if config.api.enabled && addresses.contains(door) && Api::owns(&request.head.path) {
+                self.api.call(request)
+            } else {
+                Box::pin(async move { request.into() })
+            }
+        }
+    }
+}
+
 #[cfg(feature = "http")]
 mod http {
     use std::net::SocketAddr;
@@ -179,10 +262,14 @@ mod http {
         pub fn new(
             config: &Shared,
             hub: &Hub,
+            #[cfg(feature = "api")] api: &crate::control::api::Api,
             #[cfg(feature = "segments")] segments: &Arc<Segments>,
         ) -> Self {
             let current = config.current();
             let mut services: Vec<Box<dyn Service>> = Vec::new();
+            // Before all others: /api/ is no app where the API is.
+            #[cfg(feature = "api")]
+            services.push(Box::new(super::api::Sharing { config: config.clone(), api: api.clone() }));
             // Before all others: it takes only what there is under /recordings/.
             #[cfg(feature = "record")]
             let records = {
@@ -230,12 +317,7 @@ mod http {
         }
 
         fn serve(&self, listener: Listener, security: Security) -> Serve {
-            let front = Arc::clone(&self.front);
-            match security {
-                Security::Plain => Box::pin(front.run(listener)),
-                #[cfg(feature = "tls")]
-                Security::Tls(acceptor) => Box::pin(front.run_tls(listener, acceptor)),
-            }
+            serve(&self.front, listener, security)
         }
 
         fn reloaded(&self, config: &Config) {
@@ -256,7 +338,17 @@ mod http {
         }
     }
 
-    fn options(config: &Config) -> Options {
+    #[cfg_attr(not(feature = "tls"), expect(clippy::needless_pass_by_value, reason = "TLS takes it"))]
+    pub(super) fn serve(front: &Arc<Front>, listener: Listener, security: Security) -> Serve {
+        let front = Arc::clone(front);
+        match security {
+            Security::Plain => Box::pin(front.run(listener)),
+            #[cfg(feature = "tls")]
+            Security::Tls(acceptor) => Box::pin(front.run_tls(listener, acceptor)),
+        }
+    }
+
+    pub(super) fn options(config: &Config) -> Options {
         Options {
             header_timeout: config.http.header_timeout,
             idle_timeout: config.http.idle_timeout,

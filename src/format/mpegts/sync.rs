@@ -128,7 +128,7 @@ mod tests {
             assert_eq!(packets(&data, cut), ((0..12).collect(), 36));
         }
         assert_eq!(packets(&[SYNC; 100], 9), (vec![], 0));
-        assert_eq!(packets(&[0; 5000], 9).0, vec![]);
+        assert!(packets(&[0; 5000], 9).0.is_empty());
     }
 
     #[test]
@@ -136,6 +136,6 @@ mod tests {
         let mut data = [9; PACKET];
         data[0] = SYNC;
         assert_eq!(packets(&data, 50).0, [9]);
-        assert_eq!(packets(&data[1..], 50).0, []);
+        assert!(packets(&data[1..], 50).0.is_empty());
     }
 }

@@ -1,6 +1,6 @@
 use std::convert::Infallible;
 use std::error::Error as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,7 +29,6 @@ use super::reply::{
 };
 use super::service::{Framing, LiveBody, LiveRequest, Peer, Request};
 use super::{Body, Head, HeadError, Reply, text_reply};
-use crate::id::SessionId;
 use crate::net::Permit;
 
 /// hyper refuses a smaller buffer.
@@ -61,14 +60,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(
-        front: Arc<Front>,
-        id: SessionId,
-        addr: SocketAddr,
-        secure: bool,
-        permit: Permit,
-    ) -> Self {
-        let peer = Peer { id, addr, forwarded_for: None, secure };
+    pub(super) fn new(front: Arc<Front>, peer: Peer, permit: Permit) -> Self {
         Self { options: front.options(), front, peer, permit: Arc::new(permit), requests: AtomicU32::new(0) }
     }
 

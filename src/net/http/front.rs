@@ -1,5 +1,4 @@
 use std::fmt;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use tokio::sync::watch;
 use super::connection::{Connection, DONE, IDLE};
 use super::io::Io;
 use super::reply::not_allowed;
-use super::service::{Begin, Live, LiveRequest, Outcome, Request, Service};
+use super::service::{Begin, Live, LiveRequest, Outcome, Peer, Request, Service};
 use super::{Reply, Stream, text_reply};
 use crate::id::SessionId;
 use crate::net::{Listener, Permit};
@@ -71,6 +70,7 @@ impl Front {
     /// Accepts and serves plain connections until [`stop`](Self::stop).
     pub async fn run(self: Arc<Self>, mut listener: Listener) {
         let mut stopped = pin!(self.stopped());
+        let door = listener.local_addr();
         loop {
             let connection = tokio::select! {
                 connection = listener.accept() => connection,
@@ -79,7 +79,8 @@ impl Front {
             let front = Arc::clone(&self);
             tokio::spawn(async move {
                 let stream = Stream::Plain(connection.stream);
-                front.serve(SessionId::next(), stream, connection.peer, connection.permit).await;
+                let peer = Peer::new(SessionId::next(), connection.peer, door, false);
+                front.serve(stream, peer, connection.permit).await;
             });
         }
     }
@@ -88,6 +89,7 @@ impl Front {
     #[cfg(feature = "tls")]
     pub async fn run_tls(self: Arc<Self>, mut listener: Listener, acceptor: crate::net::TlsAcceptor) {
         let mut stopped = pin!(self.stopped());
+        let door = listener.local_addr();
         loop {
             let connection = tokio::select! {
                 connection = listener.accept() => connection,
@@ -95,10 +97,12 @@ impl Front {
             };
             let (front, acceptor) = (Arc::clone(&self), acceptor.clone());
             tokio::spawn(async move {
-                let (id, peer) = (SessionId::next(), connection.peer);
+                let peer = Peer::new(SessionId::next(), connection.peer, door, true);
                 match acceptor.accept(connection.stream).await {
-                    Ok(tls) => front.serve(id, Stream::Tls(Box::new(tls)), peer, connection.permit).await,
-                    Err(error) => log::info!(session:% = id; "HTTPS connection from {peer} refused: {error}"),
+                    Ok(tls) => front.serve(Stream::Tls(Box::new(tls)), peer, connection.permit).await,
+                    Err(error) => {
+                        log::info!(session:% = peer.id; "HTTPS connection from {} refused: {error}", peer.addr);
+                    }
                 }
             });
         }
@@ -116,12 +120,12 @@ impl Front {
     }
 
     /// Serves one connection to its end, or until a delivery worker owns its socket.
-    pub async fn serve(self: Arc<Self>, id: SessionId, stream: Stream, addr: SocketAddr, permit: Permit) {
+    pub async fn serve(self: Arc<Self>, stream: Stream, peer: Peer, permit: Permit) {
         let since = Instant::now();
-        let secure = !matches!(stream, Stream::Plain(_));
-        let scheme = if secure { "HTTPS" } else { "HTTP" };
+        let Peer { id, addr, .. } = peer;
+        let scheme = if peer.secure { "HTTPS" } else { "HTTP" };
         log::debug!(session:% = id; "{scheme} connection from {addr}");
-        let connection = Arc::new(Connection::new(self, id, addr, secure, permit));
+        let connection = Arc::new(Connection::new(self, peer, permit));
         let io = Io::new(stream, connection.options.send_timeout);
         let traffic = io.traffic();
         if let Some(why) = Arc::clone(&connection).talk(io).await {

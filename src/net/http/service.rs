@@ -69,10 +69,19 @@ pub struct Peer {
     pub id: SessionId,
     /// The other end of the connection.
     pub addr: SocketAddr,
+    /// The listener's address: which door it came in by.
+    pub door: SocketAddr,
     /// The client behind a reverse proxy on this machine, as the proxy says; for logs only.
     pub forwarded_for: Option<IpAddr>,
     /// Whether the connection is encrypted.
     pub secure: bool,
+}
+
+impl Peer {
+    /// A peer that speaks for itself.
+    pub(super) fn new(id: SessionId, addr: SocketAddr, door: SocketAddr, secure: bool) -> Self {
+        Self { id, addr, door, forwarded_for: None, secure }
+    }
 }
 
 /// A request for [`Service::live`].

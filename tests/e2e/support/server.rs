@@ -46,6 +46,7 @@ impl Server {
         let defaults = [
             ("RTMP_LISTEN", "127.0.0.1:0"),
             ("HTTP_LISTEN", "127.0.0.1:0"),
+            ("API_LISTEN", "127.0.0.1:0"),
             ("LOG_LEVEL", "debug"),
             // Players of a test end soon after its publisher.
             ("VHOST__DEFAULT__GRACE", "500ms"),

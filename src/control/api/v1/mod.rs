@@ -1,0 +1,124 @@
+//! `/api/v1` with the names, order of fields, envelope, codes and paging of SRS 7, so that its dashboards and scripts go on.
+//!
+//! `{"code":0,"server":…,"service":…,"pid":…,…}`; an error is HTTP 200 with `{"code":N}` alone. A path that doesn't exist is
+//! answered with the index. `?callback=NAME` wraps the answer (JSONP), and `&method=DELETE` then stands for the method.
+
+mod index;
+mod machine;
+
+use hyper::{Method, StatusCode};
+
+use super::Inner;
+use super::guard;
+use super::reply::reply;
+use crate::control::json::{Json, Object};
+use crate::net::http::{Head, Peer, Reply, put, text_reply};
+
+/// Error codes of SRS.
+mod code {
+    /// A call under `raw` that does not exist.
+    pub const RAW: u32 = 1060;
+    /// A call under `raw` that is switched off.
+    pub const RAW_DISABLED: u32 = 1061;
+}
+
+/// What came of a request.
+enum Answer {
+    /// A good answer: JSON.
+    Good(String),
+    /// An error of SRS's numbers.
+    Code(u32),
+    /// Somewhere else.
+    Moved(&'static str),
+}
+
+/// A request.
+struct Call<'a> {
+    api: &'a Inner,
+    head: &'a Head,
+    peer: &'a Peer,
+    method: Method,
+}
+
+impl Call<'_> {
+    /// A good answer: the envelope, and this.
+    fn good(&self, fields: &[(&str, &dyn Json)]) -> Answer {
+        let mut all: Vec<(&str, &dyn Json)> = Vec::with_capacity(fields.len() + 4);
+        let pid = std::process::id().to_string();
+        all.extend([
+            ("code", &0_u8 as &dyn Json),
+            ("server", &"vid-0000000"),
+            ("service", &"00000000"),
+            ("pid", &pid),
+        ]);
+        all.extend(fields.iter().copied());
+        Answer::Good(Object(&all).to_json())
+    }
+
+    fn param(&self, name: &str) -> String {
+        self.head.param(name).unwrap_or_default().into_owned()
+    }
+}
+
+/// Answers a request below `/api`, or for `/`.
+pub(super) async fn answer(api: &Inner, head: &Head, peer: &Peer) -> Reply {
+    let callback = head.param("callback").filter(|name| !name.is_empty());
+    if let Some(name) = &callback {
+        let fits = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-' | b'$');
+        if name.len() > 128 || !name.bytes().all(fits) || !api.config.current().api.crossdomain {
+            return reply(StatusCode::OK, JSON, r#"{"code":400}"#.to_owned());
+        }
+    }
+    let method = match (&callback, head.param("method").as_deref()) {
+        (Some(_), Some("DELETE")) => Method::DELETE,
+        (Some(_), Some("POST")) => Method::POST,
+        (Some(_), Some("PUT")) => Method::PUT,
+        _ if head.method == Method::HEAD => Method::GET,
+        _ => head.method.clone(),
+    };
+    if !matches!(method, Method::GET | Method::POST)
+        && let Err(denied) = guard::may_change(head)
+    {
+        return text_reply(denied.status(), denied);
+    }
+    let call = Call { api, head, peer, method };
+    let body = match route(&call).await {
+        Answer::Good(json) => json,
+        Answer::Code(code) => Object(&[("code", &code)]).to_json(),
+        Answer::Moved(to) => {
+            let mut moved = text_reply(StatusCode::MOVED_PERMANENTLY, format_args!("Redirect to {to}"));
+            put(&mut moved, hyper::header::LOCATION, to);
+            return moved;
+        }
+    };
+    match callback {
+        Some(name) => reply(StatusCode::OK, "text/javascript", format!("{name}({body})")),
+        None => reply(StatusCode::OK, JSON, body),
+    }
+}
+
+const JSON: &str = "application/json";
+
+async fn route(call: &Call<'_>) -> Answer {
+    let path = call.head.path.trim_matches('/');
+    let Some(rest) = path.strip_prefix("api") else { return index::root(call) };
+    let Some(rest) = rest.trim_start_matches('/').strip_prefix("v1") else { return index::api(call) };
+    let rest = rest.trim_start_matches('/');
+    let (name, id) = rest.split_once('/').unwrap_or((rest, ""));
+    match (name, id) {
+        ("authors", _) => index::authors(call),
+        ("clusters", _) => index::clusters(call),
+        ("features", _) => index::features(call),
+        ("meminfos", _) => machine::meminfos(call).await,
+        ("raw", _) => index::raw(call),
+        ("rusages", _) => machine::rusages(call).await,
+        ("self_proc_stats", _) => machine::self_proc_stats(call).await,
+        ("summaries", _) => machine::summaries(call).await,
+        ("system_proc_stats", _) => machine::system_proc_stats(call).await,
+        ("tests", "errors") => Answer::Code(100),
+        ("tests", "redirects") => Answer::Moved("/api/v1/tests/errors"),
+        ("tests", "requests") => index::requests(call),
+        ("versions", _) => index::versions(call),
+        _ => index::v1(call),
+    }
+}

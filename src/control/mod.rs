@@ -1,0 +1,12 @@
+//! Control: what operators and their programs talk to.
+//!
+//! | room | what |
+//! |---|---|
+//! | [`api`] | the HTTP API: `/api/v1` as SRS answers it, `/api/v2` our own, health |
+//! | [`system`] | what the machine and this process do, read from `/proc` when someone asks |
+//! | [`json`] | JSON written from declarations that its schemas are made of, too |
+
+#[cfg(feature = "api")]
+pub mod api;
+pub mod json;
+pub mod system;
