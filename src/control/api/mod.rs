@@ -56,12 +56,12 @@ impl Api {
 
 impl Inner {
     fn served(&self) -> Served {
-        let stats = self.hub.stats(Instant::now());
+        let totals = self.hub.totals();
         Served {
             uptime: self.started.elapsed().as_secs(),
-            received: stats.iter().map(|stream| stream.bytes_in).sum(),
-            sent: stats.iter().map(|stream| stream.bytes_out).sum(),
-            sessions: self.hub.sessions(),
+            received: totals.received,
+            sent: totals.sent,
+            sessions: totals.clients,
         }
     }
 }

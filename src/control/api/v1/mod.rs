@@ -3,15 +3,18 @@
 //! `{"code":0,"server":…,"service":…,"pid":…,…}`; an error is HTTP 200 with `{"code":N}` alone. A path that doesn't exist is
 //! answered with the index. `?callback=NAME` wraps the answer (JSONP), and `&method=DELETE` then stands for the method.
 
+mod clients;
 mod index;
 mod machine;
+mod streams;
 
 use hyper::{Method, StatusCode};
 
 use super::Inner;
 use super::guard;
 use super::reply::reply;
-use crate::control::json::{Json, Object};
+use crate::control::json::{Json, Object, object};
+use crate::id::Instance;
 use crate::net::http::{Head, Peer, Reply, put, text_reply};
 
 /// Error codes of SRS.
@@ -20,6 +23,12 @@ mod code {
     pub const RAW: u32 = 1060;
     /// A call under `raw` that is switched off.
     pub const RAW_DISABLED: u32 = 1061;
+    /// No such vhost.
+    pub const NO_VHOST: u32 = 2014;
+    /// No such stream.
+    pub const NO_STREAM: u32 = 2048;
+    /// No such publisher or reader.
+    pub const NO_CLIENT: u32 = 2049;
 }
 
 /// What came of a request.
@@ -28,6 +37,8 @@ enum Answer {
     Good(String),
     /// An error of SRS's numbers.
     Code(u32),
+    /// The method can't be used here.
+    Method,
     /// Somewhere else.
     Moved(&'static str),
 }
@@ -44,15 +55,28 @@ impl Call<'_> {
     /// A good answer: the envelope, and this.
     fn good(&self, fields: &[(&str, &dyn Json)]) -> Answer {
         let mut all: Vec<(&str, &dyn Json)> = Vec::with_capacity(fields.len() + 4);
-        let pid = std::process::id().to_string();
+        let us = Instance::get();
+        let pid = us.pid.to_string();
         all.extend([
             ("code", &0_u8 as &dyn Json),
-            ("server", &"vid-0000000"),
-            ("service", &"00000000"),
+            ("server", &us.server),
+            ("service", &us.service),
             ("pid", &pid),
         ]);
         all.extend(fields.iter().copied());
         Answer::Good(Object(&all).to_json())
+    }
+
+    /// From which item on, and how many: `start` and `count`, the least count being 10.
+    fn page(&self) -> (usize, usize) {
+        // As C's atoi reads a number: what stands after its digits doesn't matter.
+        let number = |name| {
+            let text = self.param(name);
+            let text = text.trim_start();
+            let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+            text.get(..end).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(0)
+        };
+        (number("start"), number("count").max(10))
     }
 
     fn param(&self, name: &str) -> String {
@@ -85,6 +109,7 @@ pub(super) async fn answer(api: &Inner, head: &Head, peer: &Peer) -> Reply {
     let body = match route(&call).await {
         Answer::Good(json) => json,
         Answer::Code(code) => Object(&[("code", &code)]).to_json(),
+        Answer::Method => return text_reply(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
         Answer::Moved(to) => {
             let mut moved = text_reply(StatusCode::MOVED_PERMANENTLY, format_args!("Redirect to {to}"));
             put(&mut moved, hyper::header::LOCATION, to);
@@ -94,6 +119,18 @@ pub(super) async fn answer(api: &Inner, head: &Head, peer: &Peer) -> Reply {
     match callback {
         Some(name) => reply(StatusCode::OK, "text/javascript", format!("{name}({body})")),
         None => reply(StatusCode::OK, JSON, body),
+    }
+}
+
+/// `kbps` of whatever has it.
+struct Kbps {
+    received: u64,
+    sent: u64,
+}
+
+impl Json for Kbps {
+    fn json(&self, out: &mut String) {
+        object(out, &[("recv_30s", &self.received), ("send_30s", &self.sent)]);
     }
 }
 
@@ -107,6 +144,7 @@ async fn route(call: &Call<'_>) -> Answer {
     let (name, id) = rest.split_once('/').unwrap_or((rest, ""));
     match (name, id) {
         ("authors", _) => index::authors(call),
+        ("clients", id) => clients::clients(call, id),
         ("clusters", _) => index::clusters(call),
         ("features", _) => index::features(call),
         ("meminfos", _) => machine::meminfos(call).await,
@@ -114,11 +152,13 @@ async fn route(call: &Call<'_>) -> Answer {
         ("rusages", _) => machine::rusages(call).await,
         ("self_proc_stats", _) => machine::self_proc_stats(call).await,
         ("summaries", _) => machine::summaries(call).await,
+        ("streams", id) => streams::streams(call, id),
         ("system_proc_stats", _) => machine::system_proc_stats(call).await,
         ("tests", "errors") => Answer::Code(100),
         ("tests", "redirects") => Answer::Moved("/api/v1/tests/errors"),
         ("tests", "requests") => index::requests(call),
         ("versions", _) => index::versions(call),
+        ("vhosts", id) => streams::vhosts(call, id),
         _ => index::v1(call),
     }
 }
