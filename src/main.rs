@@ -17,12 +17,15 @@ Commands:
   check    Check the configuration: 0 and a summary, or 1 and what is wrong
   apply NEW  Check the configuration in the file NEW (-: standard input) and put it in FILE's place, so that a
            power cut leaves the old one or the new: 0 and what changes when it is on the disk
+  convert FILE  Print SRS's configuration FILE as TOML, with what is not taken over as comments
   version  Print the version and what is built in (also --version, -V)
   help     Print this (also --help, -h)
 
 Options of run, check and apply:
-  -c, --config FILE  Configuration file; without one all has its default (apply needs one).
-                     The environment's RILLBOX_CONFIG names it, too.
+  -c, --config FILE  Configuration file; without one all has its default (apply needs one). One whose name ends in .conf
+                     is SRS's, whose SRS_* variables count then, too; with SRS_ENV_ONLY=on they are all there is.
+                     The environment's RILLBOX_CONFIG names it, too, and so does SRS_CONFIG_FILE.
+  -t                 Check, as SRS's option does.
 
 Each key can be set by the environment, e.g. RILLBOX_RTMP_LISTEN=1935; conf/full.toml shows every key.
 Signals: HUP reads the configuration anew, USR1 opens the log file anew, TERM and INT stop.
@@ -39,6 +42,8 @@ enum Command {
     Bench(Vec<String>),
     Run(Option<PathBuf>),
     Check(Option<PathBuf>),
+    #[cfg(feature = "srs-conf")]
+    Convert(PathBuf),
     Help,
     Version,
 }
@@ -47,7 +52,8 @@ enum Command {
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let env = std::env::var_os(FILE_VARIABLE).filter(|file| !file.is_empty());
+    let variable = |name| std::env::var_os(name).filter(|file| !file.is_empty());
+    let env = variable(FILE_VARIABLE).or_else(|| variable("SRS_CONFIG_FILE"));
     let command = match parse(std::env::args_os().skip(1), env) {
         Ok(command) => command,
         Err(text) => {
@@ -70,6 +76,11 @@ fn main() -> ExitCode {
         Command::Version => println!("rillbox {} ({})", env!("CARGO_PKG_VERSION"), features().join(" ")),
         Command::Check(file) => match server::load(file.as_deref()) {
             Ok(loaded) => print!("{}", server::summary(&loaded, file.as_deref())),
+            Err(error) => return fail(&error),
+        },
+        #[cfg(feature = "srs-conf")]
+        Command::Convert(file) => match server::convert(&file) {
+            Ok(text) => print!("{text}"),
             Err(error) => return fail(&error),
         },
         Command::Run(file) => {
@@ -105,14 +116,17 @@ fn parse(args: impl IntoIterator<Item = OsString>, file: Option<OsString>) -> Re
             "-c" | "--config" => {
                 file = Some(args.next().ok_or(format!("{text} needs a file"))?.into());
             }
-            "apply" | "run" | "check" if command.is_none() => command = Some(text.into_owned()),
+            "-t" if command.is_none() => command = Some("check".to_owned()),
+            "apply" | "convert" | "run" | "check" if command.is_none() => command = Some(text.into_owned()),
             _ => match text.strip_prefix("--config=") {
                 Some(path) if !path.is_empty() => file = Some(path.into()),
                 Some(_) => return Err("--config needs a file".into()),
                 None if text.starts_with('-') && text != "-" => {
                     return Err(format!("unknown option {text:?}"));
                 }
-                None if command.as_deref() == Some("apply") && new.is_none() => new = Some(arg.into()),
+                None if matches!(command.as_deref(), Some("apply" | "convert")) && new.is_none() => {
+                    new = Some(arg.into());
+                }
                 None if command.is_some() => return Err(format!("unexpected {text:?}")),
                 None => return Err(format!("unknown command {text:?}")),
             },
@@ -124,6 +138,14 @@ fn parse(args: impl IntoIterator<Item = OsString>, file: Option<OsString>) -> Re
             file: file.ok_or(format!("apply needs to know what to replace: -c FILE or {FILE_VARIABLE}"))?,
         },
         Some("check") => Command::Check(file),
+        #[cfg(feature = "srs-conf")]
+        Some("convert") => {
+            Command::Convert(new.or(file).ok_or("convert needs SRS's configuration: convert FILE")?)
+        }
+        #[cfg(not(feature = "srs-conf"))]
+        Some("convert") => {
+            return Err("this build doesn't read SRS's configurations (Cargo feature \"srs-conf\")".into());
+        }
         _ => Command::Run(file),
     })
 }
@@ -136,6 +158,7 @@ fn features() -> Vec<&'static str> {
         ("hls", cfg!(feature = "hls")),
         ("dash", cfg!(feature = "dash")),
         ("record", cfg!(feature = "record")),
+        ("srs-conf", cfg!(feature = "srs-conf")),
         ("tls", cfg!(feature = "tls")),
         ("bench", cfg!(feature = "bench")),
     ];
@@ -158,6 +181,10 @@ mod tests {
         assert_eq!(line("-c a.toml"), Ok(Command::Run(Some("a.toml".into()))));
         assert_eq!(line("--config=a.toml check"), Ok(Command::Check(Some("a.toml".into()))));
         assert_eq!(line("check --config a.toml"), Ok(Command::Check(Some("a.toml".into()))));
+        assert_eq!(line("-t -c srs.conf"), Ok(Command::Check(Some("srs.conf".into()))));
+        for convert in ["convert srs.conf", "convert -c srs.conf"] {
+            assert_eq!(line(convert), Ok(Command::Convert("srs.conf".into())));
+        }
         let applied = |new: &str| Ok(Command::Apply { new: new.into(), file: "a.toml".into() });
         assert_eq!(line("apply new.toml -c a.toml"), applied("new.toml"));
         assert_eq!(line("-c a.toml apply -"), applied("-"));
@@ -177,6 +204,7 @@ mod tests {
         assert_eq!(line("run check"), Err("unexpected \"check\"".into()));
         assert_eq!(line("run -"), Err("unexpected \"-\"".into()));
         assert_eq!(line("apply a b -c c"), Err("unexpected \"b\"".into()));
+        assert!(line("convert").unwrap_err().starts_with("convert needs"));
         assert!(line("apply -c c").unwrap_err().starts_with("apply needs the new configuration"));
         let error = line("apply a").unwrap_err();
         assert_eq!(error, "apply needs to know what to replace: -c FILE or RILLBOX_CONFIG");

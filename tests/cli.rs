@@ -476,6 +476,44 @@ fn a_missing_watchdog_is_told_and_the_server_serves() {
 }
 
 /// `rillbox apply NEW -c CONFIG`, with this on standard input.
+#[cfg(feature = "srs-conf")]
+#[test]
+fn a_configuration_of_srs_is_checked_converted_and_run() {
+    let dir = Dir::new();
+    let (conf, toml) = (dir.path("srs.conf"), dir.path("made.toml"));
+    fs::write(
+        &conf,
+        "listen 127.0.0.1:0;\nmax_connections 10;\nsrt_server { enabled on; }\nvhost __defaultVhost__ {\n}\n",
+    )
+    .unwrap();
+    let name = conf.to_str().unwrap();
+    let (code, text, _) = said_by(rillbox(&["-t", "-c", name]));
+    assert!(code == 0 && text.contains("  server.max_connections = 10\n"), "{text}");
+    assert!(text.contains(&format!("\nwarning: {name}:3: srt_server: not done: ")), "{text}");
+    let mut command = rillbox(&["check"]);
+    command.env("SRS_CONFIG_FILE", name).env("SRS_MAX_CONNECTIONS", "20");
+    assert!(said_by(command).1.contains("  server.max_connections = 20\n"));
+    let (code, text, _) = said_by(rillbox(&["convert", name]));
+    assert_eq!(code, 0);
+    fs::write(&toml, &text).unwrap();
+    for file in [&conf, &toml] {
+        let mut server = Server::start(file);
+        server.address("RTMP");
+        server.signal(Signal::HUP);
+        server.wait_for("reload: nothing else to change");
+    }
+    let (code, _, text) = apply(toml.to_str().unwrap(), &conf, b"");
+    assert!(code == 1 && text.contains("rillbox convert "), "{text}");
+
+    fs::write(&conf, "listen 1935;\nvhost __defaultVhost__ {\n  hls { enabled on; hls_fragmen 10; }\n}\n")
+        .unwrap();
+    let expected =
+        format!("rillbox: {name}:3: hls.hls_fragmen: unknown key; did you mean \"hls_fragment\"?\n");
+    for command in ["run", "check", "convert"] {
+        assert_eq!(said(command, &conf), (1, String::new(), expected.clone()));
+    }
+}
+
 fn apply(new: &str, config: &Path, input: &[u8]) -> (i32, String, String) {
     let mut command = rillbox(&["apply", new, "-c", config.to_str().unwrap()]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

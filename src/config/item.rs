@@ -1,6 +1,8 @@
 //! What a source of configuration says, with the place where it says it, whatever the source's grammar.
 
 use std::fmt;
+#[cfg(feature = "srs-conf")]
+use std::sync::Arc;
 
 /// A value with its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +19,9 @@ pub(super) enum Place {
     Unknown,
     /// A line of the file, from 1.
     Line(usize),
+    /// A line of another file, which the first one includes.
+    #[cfg(feature = "srs-conf")]
+    File(Arc<str>, usize),
     /// An environment variable.
     Env(String),
 }
@@ -132,11 +137,36 @@ pub(super) struct Problems {
     file: String,
     /// With their lines.
     found: Vec<(usize, Problem)>,
+    /// What was out of range and is as near now as it can be; `None` where that is a mistake.
+    corrected: Option<Vec<(usize, Problem)>>,
 }
 
 impl Problems {
     pub fn of(file: &str) -> Self {
-        Self { file: file.to_owned(), found: Vec::new() }
+        Self { file: file.to_owned(), found: Vec::new(), corrected: None }
+    }
+
+    /// From now on numbers that are out of range are no mistakes.
+    #[cfg(feature = "srs-conf")]
+    pub fn bring_into_range(&mut self) {
+        self.corrected.get_or_insert_default();
+    }
+
+    /// Notes that a number which is out of range is another one now; `false` if that isn't allowed.
+    pub fn correct(&mut self, item: &Item, key: &str, text: &str) -> bool {
+        if self.corrected.is_none() {
+            return false;
+        }
+        self.add(item, key, text.to_owned());
+        if let (Some(corrected), Some(last)) = (&mut self.corrected, self.found.pop()) {
+            corrected.push(last);
+        }
+        true
+    }
+
+    /// Gives what was corrected to those who only warn.
+    pub fn move_corrected(&mut self, warnings: &mut Self) {
+        warnings.found.extend(self.corrected.take().into_iter().flatten());
     }
 
     pub fn is_empty(&self) -> bool {
@@ -151,6 +181,8 @@ impl Problems {
         let (line, place) = match place {
             Place::Unknown => (0, self.file.clone()),
             Place::Line(line) => (*line, format!("{}:{line}", self.file)),
+            #[cfg(feature = "srs-conf")]
+            Place::File(file, line) => (*line, format!("{file}:{line}")),
             Place::Env(name) => (usize::MAX, name.clone()),
         };
         self.found.push((line, Problem { place, key: key.to_owned(), text }));

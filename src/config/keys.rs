@@ -164,6 +164,11 @@ pub(super) fn hold<T: Value + PartialOrd>(
     problems: &mut Problems,
 ) {
     if !range.contains(value) {
+        let nearest = if *value < *range.start() { range.start() } else { range.end() };
+        if problems.correct(item, path, &format!("{item} is out of range: it is {} here", nearest.text())) {
+            *value = nearest.clone();
+            return;
+        }
         let text = format!("expected {} to {}, found {item}", range.start().text(), range.end().text());
         problems.add(item, path, text);
         *value = before;

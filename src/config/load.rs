@@ -10,6 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::item::{Item, Kind, Place, Problem, Problems, closest};
 use super::keys::{Entry, Node, TOP};
+#[cfg(feature = "srs-conf")]
+use super::srs;
 use super::{Config, Vhost};
 
 /// No configuration is this long; a path that names something else shall not fill the memory.
@@ -49,9 +51,22 @@ pub struct Loaded {
     pub config: Config,
     /// What was ignored.
     pub warnings: Vec<Problem>,
+    /// What SRS's configuration says that needs no key here, and why.
+    pub notes: Vec<Problem>,
 }
 
-/// Reads `file` (none: only defaults) and applies `env` (name and value of each variable) on top.
+/// What SRS's environment alone configures.
+#[cfg(feature = "srs-conf")]
+const ENV_ONLY: (&str, &str) = ("environment.conf", "vhost __defaultVhost__ { }");
+
+/// Whether a file is one of SRS's, by its name.
+#[must_use]
+pub fn is_srs(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "conf")
+}
+
+/// Reads `file` (none: only defaults; SRS's grammar if its name ends in `.conf`) and applies `env` (name and value of each
+/// variable) on top. With `SRS_ENV_ONLY=on` SRS's variables are all there is, as for SRS.
 ///
 /// # Errors
 ///
@@ -60,6 +75,11 @@ pub fn load(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
+    let env: Vec<(String, String)> = env.into_iter().collect();
+    #[cfg(feature = "srs-conf")]
+    if file.is_none_or(is_srs) && srs::env_only(&env) {
+        return parse(ENV_ONLY.0, ENV_ONLY.1, env);
+    }
     let Some(path) = file else { return parse("", "", env) };
     parse(&path.display().to_string(), &read(path)?, env)
 }
@@ -102,27 +122,122 @@ pub fn parse(
     text: &str,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
-    let mut problems = Problems::of(name);
-    let mut warnings = Problems::of(name);
-    let mut config = Config::default();
+    let env: Vec<(String, String)> = env.into_iter().collect();
+    let mut source = Source::of(name);
+    let root = source.root(text, &env);
+    source.read(root, env)
+}
+
+/// SRS's configuration `text` as TOML, with comments on what was not taken over.
+///
+/// # Errors
+///
+/// As [`load`].
+#[cfg(feature = "srs-conf")]
+pub fn convert(
+    name: &str,
+    text: &str,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<String, ConfigError> {
+    let env: Vec<(String, String)> = env.into_iter().filter(|(name, _)| !name.starts_with(PREFIX)).collect();
+    let mut source = Source::of(name);
+    let said = srs::Said {
+        problems: &mut source.problems,
+        warnings: &mut source.warnings,
+        notes: &mut source.notes,
+    };
+    let root = srs::import(name, text, &env, said);
+    source.problems.bring_into_range();
+    let loaded = source.read(Some(root.clone()), Vec::new())?;
+    Ok(srs::toml(name, &root, &loaded))
+}
+
+/// A text that is read, and what there is to say of it.
+struct Source<'a> {
+    name: &'a str,
+    problems: Problems,
+    warnings: Problems,
+    notes: Problems,
+}
+
+impl<'a> Source<'a> {
+    fn of(name: &'a str) -> Self {
+        let [problems, warnings, notes] = [Problems::of(name), Problems::of(name), Problems::of(name)];
+        Self { name, problems, warnings, notes }
+    }
+
+    /// What the text says, in whichever grammar; `None` when it is none.
+    #[cfg_attr(
+        not(feature = "srs-conf"),
+        expect(unused_variables, reason = "SRS's grammar alone has variables of its own")
+    )]
+    fn root(&mut self, text: &str, env: &[(String, String)]) -> Option<Item> {
+        if !is_srs(Path::new(self.name)) {
+            return toml_item(text, &mut self.problems);
+        }
+        #[cfg(feature = "srs-conf")]
+        {
+            // SRS starts with most of what we would refuse.
+            self.problems.bring_into_range();
+            let said = srs::Said {
+                problems: &mut self.problems,
+                warnings: &mut self.warnings,
+                notes: &mut self.notes,
+            };
+            Some(srs::import(self.name, text, env, said))
+        }
+        #[cfg(not(feature = "srs-conf"))]
+        {
+            let text = "this build doesn't read SRS's configurations (Cargo feature \"srs-conf\")";
+            self.problems.add_at(&Place::Unknown, "", text.to_owned());
+            None
+        }
+    }
+
+    /// The configuration that `root` and the environment make.
+    fn read(mut self, root: Option<Item>, env: Vec<(String, String)>) -> Result<Loaded, ConfigError> {
+        let mut config = Config::default();
+        if let Some(mut root) = root {
+            overlay(&mut root, env, &mut self.warnings);
+            config.read(&root, "", &mut self.problems);
+            check_together(&config, &root, &mut self.problems);
+        }
+        self.problems.move_corrected(&mut self.warnings);
+        if self.problems.is_empty() {
+            Ok(Loaded { config, warnings: self.warnings.sorted(), notes: self.notes.sorted() })
+        } else {
+            Err(ConfigError::Invalid(self.problems.sorted()))
+        }
+    }
+}
+
+/// What a text in TOML says; `None` when it is none.
+fn toml_item(text: &str, problems: &mut Problems) -> Option<Item> {
     let lines = Lines::of(text);
     match DeTable::parse(text) {
+        Ok(table) => Some(table_item(&lines, table.get_ref(), Place::Unknown)),
         Err(error) => {
             let place = error.span().map_or(Place::Unknown, |span| lines.place(&span));
             problems.add_at(&place, "", format!("not TOML: {}", error.message()));
-        }
-        Ok(table) => {
-            let mut root = table_item(&lines, table.get_ref(), Place::Unknown);
-            overlay(&mut root, env, &mut warnings);
-            config.read(&root, "", &mut problems);
-            check_together(&config, &root, &mut problems);
+            None
         }
     }
-    if problems.is_empty() {
-        Ok(Loaded { config, warnings: warnings.sorted() })
-    } else {
-        Err(ConfigError::Invalid(problems.sorted()))
+}
+
+/// All defaults, as if someone had written them into a file.
+#[cfg(feature = "srs-conf")]
+pub(super) fn defaults() -> Item {
+    let mut root = Item { place: Place::Unknown, kind: Kind::Table(Vec::new()) };
+    for key in Config::default().keys() {
+        let text = format!("value = {}", key.value);
+        if let Some(item) = toml_item(&text, &mut Problems::default())
+            && let Some(value) = item.find(&["value"])
+        {
+            let path: Vec<&str> = key.path.split('.').collect();
+            root.set(&path, Item { place: Place::Unknown, kind: value.kind.clone() });
+        }
     }
+    root
 }
 
 /// Where the lines of a text begin.

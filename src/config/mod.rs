@@ -7,6 +7,8 @@ mod item;
 mod keys;
 mod load;
 mod reference;
+#[cfg(feature = "srs-conf")]
+mod srs;
 mod store;
 mod value;
 mod vhost;
@@ -22,7 +24,9 @@ use log::LevelFilter;
 pub use self::item::Problem;
 pub use self::keys::{Changes, Difference, Key, Reload};
 use self::keys::{Entry, Node, section};
-pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, load, parse, read, read_input};
+#[cfg(feature = "srs-conf")]
+pub use self::load::convert;
+pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, is_srs, load, parse, read, read_input};
 pub use self::reference::reference;
 pub use self::store::{StoreError, store};
 pub use self::value::{

@@ -114,6 +114,8 @@ impl Node for Vhosts {
             rules.read(item, &path, problems);
             self.named.push((name.to_ascii_lowercase(), rules));
         }
+        // Which of them a source has first says nothing.
+        self.named.sort_by(|(a, _), (b, _)| a.cmp(b));
     }
 
     fn walk(&self, path: &str, about: &About, visit: &mut dyn FnMut(Entry)) {

@@ -12,6 +12,14 @@ use crate::config::{self, Config, ConfigError, Difference, Loaded, Reload};
 ///
 /// It is wrong, or can't be written; `file` is as it was.
 pub fn apply(new: &Path, file: &Path) -> Result<String, ServerError> {
+    for path in [new, file] {
+        if config::is_srs(path) {
+            let path = path.display();
+            let text =
+                format!("{path} is SRS's; rillbox convert {path} makes TOML of it, which can be applied");
+            return Err(ServerError::Unusable(text));
+        }
+    }
     let (name, text) = if new.as_os_str() == "-" {
         ("standard input".to_owned(), config::read_input()?)
     } else {
@@ -42,6 +50,17 @@ pub fn apply(new: &Path, file: &Path) -> Result<String, ServerError> {
     }
     out += &format!("{file} is written; SIGHUP puts it in force\n");
     Ok(out)
+}
+
+/// SRS's configuration in `file` as TOML.
+///
+/// # Errors
+///
+/// It can't be read, or is wrong.
+#[cfg(feature = "srs-conf")]
+pub fn convert(file: &Path) -> Result<String, ServerError> {
+    let text = config::read(file)?;
+    Ok(config::convert(&file.display().to_string(), &text, environment())?)
 }
 
 /// The configuration that `file` holds; or why there is none, as far as it fits a line.

@@ -61,6 +61,8 @@ use crate::id::Instance;
 use crate::net::{ConnectionLimit, NetError, passed_sockets};
 
 pub use self::apply::apply;
+#[cfg(feature = "srs-conf")]
+pub use self::apply::convert;
 pub use self::log::LogError;
 
 /// Why the server did not start, or not go on.
@@ -138,6 +140,9 @@ pub fn summary(loaded: &Loaded, file: Option<&Path>) -> String {
     }
     for warning in &loaded.warnings {
         text += &format!("warning: {warning}\n");
+    }
+    for note in &loaded.notes {
+        text += &format!("needs no key: {note}\n");
     }
     text
 }

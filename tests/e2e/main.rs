@@ -33,6 +33,8 @@ mod slow_readers;
 #[cfg(test)]
 mod soak;
 #[cfg(test)]
+mod srs_conf;
+#[cfg(test)]
 mod stop;
 #[cfg(test)]
 mod support;

@@ -1,0 +1,594 @@
+//! From SRS's directives to our keys.
+
+use super::parse::Directive;
+use super::rules::{As, MOVED, Rule, TOP, VHOST};
+use crate::config::item::{Item, Kind, Place, Problems};
+
+/// SRS's name for the vhost of all streams that name no other.
+const DEFAULT_VHOST: &str = "__defaultVhost__";
+
+/// Where SRS puts files, and serves them from, unless it is told.
+const HTML: &str = "./objs/nginx/html";
+
+/// Where SRS writes its log unless it is told.
+const LOG_FILE: &str = "./objs/srs.log";
+
+/// What a block of a vhost of SRS's is unless it says otherwise, where ours is something else; with the block's name, "" for
+/// what always holds.
+const DEFAULTS: &[(&str, &str, Default)] = &[
+    ("", "enabled", Default::On(true)),
+    ("", "dash.enabled", Default::On(false)),
+    ("", "hls.enabled", Default::On(false)),
+    ("", "http_live.enabled", Default::On(false)),
+    ("dash", "dash.on_demand", Default::On(false)),
+    ("dash", "dash.segment", Default::Text("10s")),
+    ("dash", "dash.timeshift", Default::Text("300s")),
+    ("dash", "dash.window_size", Default::Number(5)),
+    // SRS deletes no recordings.
+    ("dvr", "record.min_free", Default::Text("0%")),
+    ("hls", "hls.segment", Default::Text("10s")),
+    ("hls", "hls.variant", Default::Text("ts")),
+    ("hls", "hls.window", Default::Text("60s")),
+    ("http_remux", "http_live.wait", Default::Text("forever")),
+];
+
+/// The same outside of vhosts.
+const TOP_DEFAULTS: &[(&str, Default)] = &[
+    // SRS serves HTTP only where it is told to.
+    ("http.enabled", Default::On(false)),
+    ("server.max_connections", Default::Number(1000)),
+];
+
+#[derive(Clone, Copy)]
+enum Default {
+    Number(i64),
+    On(bool),
+    Text(&'static str),
+}
+
+impl Default {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Number(number) => Kind::Int(number),
+            Self::On(on) => Kind::Bool(on),
+            Self::Text(text) => Kind::Text(text.to_owned()),
+        }
+    }
+}
+
+/// The configuration that the directives describe; what is wrong, has no place or needs none is noted.
+pub(super) fn map(directives: &[Directive], said: Said<'_>) -> Item {
+    let root = Item { place: Place::Unknown, kind: Kind::Table(Vec::new()) };
+    let mut mapper = Mapper { root, dir: String::new(), serves: false, utc: false, said };
+    mapper.top(directives);
+    mapper.root
+}
+
+/// What there is to say of an import.
+pub(in crate::config) struct Said<'a> {
+    /// Mistakes.
+    pub problems: &'a mut Problems,
+    /// What is not done.
+    pub warnings: &'a mut Problems,
+    /// What needs no key.
+    pub notes: &'a mut Problems,
+}
+
+struct Mapper<'a> {
+    root: Item,
+    /// What relative paths start from.
+    dir: String,
+    /// Whether HTTP is served.
+    serves: bool,
+    /// Whether names of files are to have times of UTC.
+    utc: bool,
+    said: Said<'a>,
+}
+
+/// A section of our configuration: the whole, or one vhost.
+#[derive(Clone, Copy)]
+struct Section<'a>(Option<&'a str>);
+
+impl Mapper<'_> {
+    fn top(&mut self, directives: &[Directive]) {
+        let find = |name: &str| directives.iter().find(|directive| directive.name == name);
+        if let Some(dir) = find("work_dir").filter(|d| !matches!(d.arg(), "" | "." | "./")) {
+            self.dir = dir.arg().to_owned();
+        }
+        self.utc = find("utc_time").is_some_and(|d| d.arg() == "on");
+        let here = Section(None);
+        for (key, value) in TOP_DEFAULTS {
+            self.set(here, key, Place::Unknown, value.kind());
+        }
+        self.log(directives);
+        self.block(here, "", directives, TOP);
+        match find("listen").filter(|listen| !listen.arg().is_empty()) {
+            Some(listen) => self.addresses("rtmp.listen", listen),
+            None => {
+                let place = find("listen").map_or(Place::Unknown, |listen| listen.place.clone());
+                self.said.problems.add_at(&place, "listen", "expected the RTMP port: listen 1935;".into());
+            }
+        }
+        if let Some(pid) = find("pid") {
+            let path = self.path(pid.arg());
+            match has_folder(&path) {
+                true => self.set(here, "server.pid_file", pid.place.clone(), Kind::Text(path)),
+                false => self.lacks(pid, "pid", &format!("{path} has no folder to be in")),
+            }
+        }
+        if let Some(server) = find("http_server").filter(|server| is_on(server)) {
+            self.http_server(server);
+        }
+        if let Some(full) = find("is_full").filter(|d| d.arg() == "on") {
+            let text = "this is SRS's reference file (is_full on): it can't be run";
+            self.said.problems.add_at(&full.place, "is_full", text.to_owned());
+        }
+        let vhosts: Vec<&Directive> = directives.iter().filter(|d| d.name == "vhost").collect();
+        self.vhosts(&vhosts);
+        if self.root.find(&["rtmp", "publish_timeout"]).is_none() {
+            self.set(here, "rtmp.publish_timeout", Place::Unknown, Kind::Text("5s".to_owned()));
+        }
+    }
+
+    fn http_server(&mut self, server: &Directive) {
+        self.serves = true;
+        if let Some(listen) = server.find("listen") {
+            self.addresses("http.listen", listen);
+        }
+        if let Some(https) = server.find("https").filter(|https| is_on(https)) {
+            self.https(https);
+        }
+        let dir = server.find("dir");
+        let path = self.path(dir.map_or(HTML, Directive::arg));
+        if std::path::Path::new(&path).is_dir() {
+            let place = dir.map_or(Place::Unknown, |dir| dir.place.clone());
+            self.set(Section(None), "http.root", place, Kind::Text(path));
+        } else if let Some(dir) = dir {
+            self.lacks(
+                dir,
+                "http_server.dir",
+                &format!("{path} is no directory, so that no files are served"),
+            );
+        }
+    }
+
+    fn vhosts(&mut self, vhosts: &[&Directive]) {
+        let is_default = |vhost: &Directive| vhost.arg() == DEFAULT_VHOST;
+        if !vhosts.iter().any(|vhost| is_default(vhost)) {
+            // SRS refuses streams of a vhost that it doesn't know.
+            self.set(Section(Some("default")), "enabled", Place::Unknown, Kind::Bool(false));
+        }
+        let mut seen: Vec<String> = Vec::new();
+        // The default one first: a key of the whole server is taken from the first that sets it.
+        let (first, rest): (Vec<_>, Vec<_>) = vhosts.iter().copied().partition(|vhost| is_default(vhost));
+        for vhost in first.iter().chain(&rest) {
+            let name = vhost.arg().to_ascii_lowercase();
+            let wrong = match &*name {
+                "" => "expected a name: vhost NAME { … }".to_owned(),
+                "default" => "a vhost can't be called \"default\" here".to_owned(),
+                name if seen.iter().any(|other| other == name) => format!("there is a vhost {name} already"),
+                _ => String::new(),
+            };
+            if !wrong.is_empty() {
+                self.said.problems.add_at(&vhost.place, "vhost", wrong);
+                continue;
+            }
+            let section = Section(Some(if is_default(vhost) { "default" } else { &name }));
+            let block = moved(&vhost.block, MOVED);
+            for (of, key, value) in DEFAULTS {
+                let there = of.is_empty() || block.iter().any(|d| d.name == *of && is_on(d));
+                if there {
+                    self.set(section, key, vhost.place.clone(), value.kind());
+                }
+            }
+            self.block(section, "", &block, VHOST);
+            self.vhost(section, &block);
+            seen.push(name);
+        }
+        self.no_inheritance();
+    }
+
+    /// What more than one key makes of a vhost.
+    fn vhost(&mut self, section: Section<'_>, block: &[Directive]) {
+        let find = |name: &str| block.iter().find(|directive| directive.name == name);
+        let on = |name: &str| find(name).filter(|block| is_on(block));
+        if let Some(hls) = on("hls") {
+            self.hls(section, hls);
+        }
+        if let Some(dash) = on("dash").filter(|dash| dash.find("dash_path").is_none() && !self.serves) {
+            let path = self.path(HTML);
+            self.set(section, "dash.path", dash.place.clone(), Kind::Text(path));
+        }
+        if let Some(dvr) = on("dvr") {
+            self.dvr(section, dvr);
+        }
+        if let Some(remux) = on("http_remux") {
+            self.mount(section, remux);
+        }
+        if let Some(low) = find("min_latency").filter(|d| d.arg() == "on")
+            && find("play").and_then(|play| play.find("mw_latency")).is_none()
+        {
+            self.whole(low, "delivery.merge_window", Kind::Text("0ms".to_owned()));
+        }
+        if let Some(files) = on("http_static") {
+            let mounted = files.find("mount").map_or("[vhost]/", Directive::arg);
+            let dir = files.find("dir").filter(|_| matches!(mounted, "[vhost]/" | "[vhost]" | "/"));
+            match dir.map(|dir| (dir, self.path(dir.arg()))) {
+                Some((dir, path)) if std::path::Path::new(&path).is_dir() => {
+                    self.whole(dir, "http.root", Kind::Text(path));
+                }
+                Some((dir, path)) => {
+                    self.lacks(
+                        dir,
+                        "http_static.dir",
+                        &format!("{path} is no directory, so that no files are served"),
+                    );
+                }
+                None => self.lacks(files, "http_static", "files are served from http_server.dir alone, at /"),
+            }
+        }
+        if let Some(cluster) = find("cluster") {
+            let remote = cluster.find("mode").filter(|d| d.arg() == "remote");
+            let origins = cluster.find("origin_cluster").filter(|d| d.arg() == "on");
+            for directive in remote.into_iter().chain(origins) {
+                let path = format!("cluster.{}", directive.name);
+                self.lacks(directive, &path, "this version is no edge and in no cluster");
+            }
+        }
+    }
+
+    fn hls(&mut self, section: Section<'_>, hls: &Directive) {
+        for (name, none, key) in [("hls_acodec", "an", "hls.audio"), ("hls_vcodec", "vn", "hls.video")] {
+            if let Some(codec) = hls.find(name).filter(|d| d.arg() == none) {
+                self.set(section, key, codec.place.clone(), Kind::Bool(false));
+            }
+        }
+        if let Some(fmp4) = hls.find("hls_use_fmp4").filter(|d| d.arg() == "on") {
+            self.set(section, "hls.variant", fmp4.place.clone(), Kind::Text("fmp4".into()));
+        }
+        // What viewers get from us can stay in memory; another server needs files.
+        let path = match hls.find("hls_path") {
+            Some(path) => Some(self.path(path.arg())),
+            None => (!self.serves).then(|| self.path(HTML)),
+        };
+        if let Some(path) = &path {
+            self.set(section, "hls.path", hls.place.clone(), Kind::Text(path.clone()));
+        }
+        // SRS: any word but "off".
+        if let Some(keys) = hls.find("hls_keys").filter(|d| d.arg() != "off") {
+            self.set(section, "hls.encryption", keys.place.clone(), Kind::Text("aes-128".into()));
+            if let Some(path) = path.filter(|_| hls.find("hls_key_file_path").is_none()) {
+                self.set(section, "hls.key_path", keys.place.clone(), Kind::Text(path));
+            }
+        }
+        if let Some(name) = hls.find("hls_ts_file") {
+            self.local_time(name, "hls.hls_ts_file");
+        }
+    }
+
+    fn dvr(&mut self, section: Section<'_>, dvr: &Directive) {
+        let (path, place) = match dvr.find("dvr_path") {
+            Some(path) => (path.arg().to_owned(), &path.place),
+            None => (format!("{HTML}/[app]/[stream].[timestamp].flv"), &dvr.place),
+        };
+        let format = if path.ends_with(".mp4") { "mp4" } else { "flv" };
+        // SRS takes what has no file name for a directory.
+        let whole = path.ends_with(".mp4") || path.ends_with(".flv");
+        let path = self.path(&if whole || path.ends_with('/') { path } else { format!("{path}/") });
+        self.set(section, "record.path", place.clone(), Kind::Text(path));
+        self.set(section, "record.format", place.clone(), Kind::Text(format.to_owned()));
+        if let Some(path) = dvr.find("dvr_path") {
+            self.local_time(path, "dvr.dvr_path");
+        }
+        if let Some(apply) = dvr.find("dvr_apply").filter(|apply| !apply.args.iter().any(|arg| arg == "all"))
+        {
+            let one = |arg: &String| Item { place: apply.place.clone(), kind: Kind::Text(arg.clone()) };
+            let list = Kind::List(apply.args.iter().map(one).collect());
+            self.set(section, "record.streams", apply.place.clone(), list);
+        }
+    }
+
+    /// SRS's names of files have the time of day where it runs, unless it is told otherwise.
+    fn local_time(&mut self, name: &Directive, path: &str) {
+        let has_time = ["[2006]", "[01]", "[02]", "[15]"].iter().any(|word| name.arg().contains(word));
+        if has_time && !self.utc {
+            self.lacks(name, path, "times in names of files are UTC, as with utc_time on");
+        }
+    }
+
+    /// `[vhost]/[app]/[stream].flv`: its ending says which of the live forms there is.
+    fn mount(&mut self, section: Section<'_>, remux: &Directive) {
+        const FORMS: [&str; 4] = ["flv", "ts", "aac", "mp3"];
+        let (mount, place) = match remux.find("mount") {
+            Some(mount) => (mount.arg(), &mount.place),
+            None => ("[vhost]/[app]/[stream].flv", &remux.place),
+        };
+        let form = mount.trim_start_matches('/').strip_prefix("[vhost]/[app]/[stream].");
+        match form.filter(|form| FORMS.contains(form)) {
+            Some(form) => {
+                for other in FORMS {
+                    self.set(
+                        section,
+                        &format!("http_live.{other}"),
+                        place.clone(),
+                        Kind::Bool(other == form),
+                    );
+                }
+            }
+            None => {
+                let text = format!("streams are at /app/stream.flv (or .ts, .aac, .mp3), not at {mount:?}");
+                self.said.warnings.add_at(place, "http_remux.mount", text);
+            }
+        }
+    }
+
+    fn https(&mut self, https: &Directive) {
+        match https.find("listen") {
+            Some(listen) => self.addresses("http.tls_listen", listen),
+            None => self.addresses("http.tls_listen", &Directive::new("listen", "8088", https.place.clone())),
+        }
+        for (name, default, key) in
+            [("key", "./conf/server.key", "tls.key"), ("cert", "./conf/server.crt", "tls.cert")]
+        {
+            let (path, place) = https
+                .find(name)
+                .map_or((default, &https.place), |directive| (directive.arg(), &directive.place));
+            let path = self.path(path);
+            self.set(Section(None), key, place.clone(), Kind::Text(path));
+        }
+    }
+
+    fn log(&mut self, directives: &[Directive]) {
+        let find = |name: &str| directives.iter().find(|directive| directive.name == name);
+        let (tank, file) = (find("srs_log_tank"), find("srs_log_file"));
+        if let Some(said) = tank.or(file).filter(|_| tank.is_none_or(|tank| tank.arg() != "console")) {
+            let path = self.path(file.map_or(LOG_FILE, Directive::arg));
+            match has_folder(&path) {
+                true => self.set(Section(None), "log.target", said.place.clone(), Kind::Text(path)),
+                false => {
+                    let why =
+                        format!("{path} has no folder to be in, so that the log goes to standard error");
+                    self.lacks(said, "srs_log_file", &why);
+                }
+            }
+        }
+        let (newer, older) =
+            (find("srs_log_level_v2").filter(|d| !d.arg().is_empty()), find("srs_log_level"));
+        if let Some(said) = newer.or(older) {
+            let level = match (newer.is_some(), said.arg()) {
+                (false, "verbose") => "trace",
+                (false, "info") => "debug",
+                (false, "trace") => "info",
+                (_, level) => level,
+            };
+            self.set(Section(None), "log.level", said.place.clone(), Kind::Text(level.to_ascii_lowercase()));
+        }
+    }
+
+    /// Maps the directives of a block by their rules.
+    fn block(
+        &mut self,
+        section: Section<'_>,
+        path: &str,
+        block: &[Directive],
+        rules: &'static [(&'static str, Rule)],
+    ) {
+        let mut seen: Vec<&'static str> = Vec::new();
+        for directive in block {
+            let full = crate::config::keys::join(path, &directive.name);
+            let Some((known, rule)) = rules.iter().find(|(known, _)| *known == full) else {
+                let names: Vec<&str> = rules.iter().filter_map(|(known, _)| within(known, path)).collect();
+                let item = Item { place: directive.place.clone(), kind: Kind::Bool(true) };
+                self.said.problems.add_unknown(&item, &full, &directive.name, &names);
+                continue;
+            };
+            // Of several, SRS takes the first.
+            if seen.contains(known) {
+                continue;
+            }
+            match *rule {
+                Rule::Block => {
+                    seen.push(known);
+                    self.block(section, known, &directive.block, rules);
+                }
+                Rule::Key(key, form) => {
+                    seen.push(known);
+                    if let Some(kind) = self.value(directive, known, form) {
+                        self.set(section, key, directive.place.clone(), kind);
+                    }
+                }
+                Rule::Whole(key, form) => {
+                    seen.push(known);
+                    if let Some(kind) = self.value(directive, known, form) {
+                        self.whole(directive, key, kind);
+                    }
+                }
+                Rule::Lacks(why) if is_on(directive) => self.lacks(directive, known, why),
+                Rule::Unlike(usual, why) if directive.arg() != usual => self.lacks(directive, known, why),
+                Rule::Moot(why) => self.said.notes.add_at(&directive.place, known, why.to_owned()),
+                Rule::Lacks(_) => {
+                    self.said.notes.add_at(&directive.place, known, "it is switched off".to_owned());
+                }
+                Rule::Unlike(..) => {
+                    self.said.notes.add_at(&directive.place, known, "so it is here".to_owned());
+                }
+                Rule::Own => {}
+            }
+        }
+    }
+
+    /// The value of a directive, in the form of ours.
+    fn value(&mut self, directive: &Directive, path: &str, form: As) -> Option<Kind> {
+        let arg = directive.arg();
+        let wrong = |mapper: &mut Self, expected: &str| {
+            let text = format!("expected {expected}, found {:?}", directive.args.join(" "));
+            mapper.said.problems.add_at(&directive.place, path, text);
+            None
+        };
+        Some(match form {
+            As::On => Kind::Bool(arg == "on"),
+            As::NotOff => Kind::Bool(arg != "off"),
+            As::Not => Kind::Bool(arg == "off"),
+            As::Text => Kind::Text(arg.to_owned()),
+            As::Path => Kind::Text(self.path(arg)),
+            As::Number => match arg.parse() {
+                Ok(number) => Kind::Int(number),
+                Err(_) => return wrong(self, "a whole number"),
+            },
+            As::Millis => match arg.parse::<u32>() {
+                Ok(ms) => Kind::Text(format!("{ms}ms")),
+                Err(_) => return wrong(self, "milliseconds"),
+            },
+            As::Seconds => match thousandths(arg) {
+                Some(ms) => Kind::Text(format!("{ms}ms")),
+                None => return wrong(self, "seconds"),
+            },
+            As::Ratio => match thousandths(arg) {
+                Some(n) => Kind::Other(format!("{}.{:03}", n / 1000, n % 1000)),
+                None => return wrong(self, "a factor such as 2.1"),
+            },
+        })
+    }
+
+    /// A key of the whole server: the first vhost's value holds.
+    fn whole(&mut self, directive: &Directive, key: &'static str, value: Kind) {
+        let path: Vec<&str> = key.split('.').collect();
+        match self.root.find(&path) {
+            None => self.set(Section(None), key, directive.place.clone(), value),
+            Some(set) if set.kind == value => {}
+            Some(_) => {
+                let text = format!("{key} is one for all vhosts, and was set before: this is ignored");
+                self.said.warnings.add_at(&directive.place, &directive.name, text);
+            }
+        }
+    }
+
+    fn addresses(&mut self, key: &str, directive: &Directive) {
+        let address = |arg: &String| Item { place: directive.place.clone(), kind: Kind::Text(arg.clone()) };
+        let list = Kind::List(directive.args.iter().map(address).collect());
+        self.set(Section(None), key, directive.place.clone(), list);
+    }
+
+    fn lacks(&mut self, directive: &Directive, path: &str, why: &str) {
+        self.said.warnings.add_at(&directive.place, path, format!("not done: {why}"));
+    }
+
+    fn set(&mut self, section: Section<'_>, key: &str, place: Place, kind: Kind) {
+        let vhost = section.0.map(|name| ["vhost", name]);
+        let path: Vec<&str> = vhost.iter().flatten().copied().chain(key.split('.')).collect();
+        self.root.set(&path, Item { place, kind });
+    }
+
+    /// A path as seen from `work_dir`.
+    fn path(&self, path: &str) -> String {
+        if self.dir.is_empty() || path.is_empty() || path.starts_with('/') {
+            return path.to_owned();
+        }
+        format!("{}/{path}", self.dir.trim_end_matches('/'))
+    }
+
+    /// Sets in each other vhost what the default one sets and SRS would not let them inherit.
+    fn no_inheritance(&mut self) {
+        let Some(Item { kind: Kind::Table(vhosts), .. }) = self.root.find(&["vhost"]) else { return };
+        let Some(default) = vhosts.iter().find(|(name, _)| name == "default").map(|(_, item)| item) else {
+            return;
+        };
+        let ours = crate::config::load::defaults();
+        let mut missing = Vec::new();
+        for (name, vhost) in vhosts.iter().filter(|(name, _)| name != "default") {
+            for path in leaves(default, "") {
+                let path: Vec<&str> = path.split('.').collect();
+                if vhost.find(&path).is_none() {
+                    let of_default: Vec<&str> =
+                        ["vhost", "default"].into_iter().chain(path.iter().copied()).collect();
+                    if let Some(value) = ours.find(&of_default) {
+                        missing.push((name.clone(), path.join("."), vhost.place.clone(), value.kind.clone()));
+                    }
+                }
+            }
+        }
+        for (name, key, place, kind) in missing {
+            self.set(Section(Some(&name)), &key, place, kind);
+        }
+    }
+}
+
+/// The name of the directive at `full` if it stands in the block at `path`.
+fn within<'a>(full: &'a str, path: &str) -> Option<&'a str> {
+    let name = if path.is_empty() { full } else { full.strip_prefix(path)?.strip_prefix('.')? };
+    (!name.contains('.')).then_some(name)
+}
+
+/// Whether the folder of a file is there.
+fn has_folder(path: &str) -> bool {
+    let folder = std::path::Path::new(path).parent();
+    folder.is_some_and(|folder| folder.as_os_str().is_empty() || folder.is_dir())
+}
+
+/// Paths of all values in a table.
+fn leaves(item: &Item, path: &str) -> Vec<String> {
+    match &item.kind {
+        Kind::Table(entries) => entries
+            .iter()
+            .flat_map(|(name, item)| {
+                leaves(item, &if path.is_empty() { name.clone() } else { format!("{path}.{name}") })
+            })
+            .collect(),
+        _ => vec![path.to_owned()],
+    }
+}
+
+/// The directives of a block with those of older releases where they belong now.
+pub(super) fn moved(block: &[Directive], moves: &[(&str, &str)]) -> Vec<Directive> {
+    let mut now: Vec<Directive> = Vec::new();
+    let mut late = Vec::new();
+    for directive in block {
+        // `refer a.example;` is old, `refer { … }` is new.
+        let old = directive.block.is_empty() || !directive.name.starts_with("refer");
+        match moves.iter().find(|(from, _)| old && *from == directive.name) {
+            Some((_, to)) => late.push((directive.clone(), *to)),
+            None => now.push(directive.clone()),
+        }
+    }
+    for (mut directive, to) in late {
+        let Some((outer, name)) = to.split_once('.') else {
+            directive.name = to.to_owned();
+            now.push(directive);
+            continue;
+        };
+        let place = directive.place.clone();
+        directive.name = name.to_owned();
+        // What stands in its new place wins.
+        match now.iter_mut().find(|block| block.name == outer) {
+            Some(block) => block.block.push(directive),
+            None => {
+                let mut block = vec![directive];
+                if outer == "refer" {
+                    block.push(Directive::new("enabled", "on", place.clone()));
+                }
+                now.push(Directive { name: outer.to_owned(), args: Vec::new(), block, place });
+            }
+        }
+    }
+    now
+}
+
+/// Whether a directive or block is switched on.
+fn is_on(directive: &Directive) -> bool {
+    match directive.find("enabled") {
+        Some(enabled) => enabled.arg() == "on",
+        None => directive.block.is_empty() && !matches!(directive.arg(), "" | "off" | "0"),
+    }
+}
+
+/// `10`, `0.5`: in thousandths.
+fn thousandths(text: &str) -> Option<u32> {
+    let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|c| c.is_ascii_digit());
+    if (whole.is_empty() && rest.is_empty()) || !digits(whole) || !digits(rest) {
+        return None;
+    }
+    let rest: String = rest.chars().chain("000".chars()).take(3).collect();
+    let whole = if whole.is_empty() { 0 } else { whole.parse::<u32>().ok()? };
+    whole.checked_mul(1000)?.checked_add(rest.parse().ok()?)
+}

@@ -1,0 +1,198 @@
+use super::super::{Config, ConfigError, MergeWindow, Problem, convert, parse};
+use super::rules::{MOVED, MOVED_TOP, Rule, TOP, VHOST};
+
+fn load(text: &str, env: &[(&str, &str)]) -> (Config, Vec<String>) {
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let loaded = parse("srs.conf", text, env).unwrap_or_else(|error| panic!("{error}"));
+    (loaded.config, loaded.warnings.iter().map(Problem::to_string).collect())
+}
+
+fn wrong(text: &str) -> String {
+    match parse("srs.conf", text, []) {
+        Err(ConfigError::Invalid(problems)) => problems[0].to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_rule_leads_to_a_key() {
+    let keys: Vec<String> = Config::default().keys().into_iter().map(|key| key.path).collect();
+    let lead = |rules: &[(&str, Rule)], prefix: &str| {
+        for (path, rule) in rules {
+            let key = match rule {
+                Rule::Key(key, _) => format!("{prefix}{key}"),
+                Rule::Whole(key, _) => (*key).to_owned(),
+                _ => continue,
+            };
+            assert!(keys.contains(&key), "{path} leads to {key}");
+        }
+    };
+    lead(TOP, "");
+    lead(VHOST, "vhost.default.");
+    for (path, _) in MOVED_TOP {
+        assert!(!TOP.iter().any(|(known, _)| known == path), "{path} is old");
+    }
+    for (from, to) in MOVED {
+        let there = |to: &str| VHOST.iter().any(|(path, _)| *path == to);
+        let outer = to.split('.').next().unwrap();
+        assert!(there(to) || there(outer), "{from} moved to {to}");
+    }
+}
+
+#[test]
+fn what_stands_in_a_common_file() {
+    let dir = std::env::temp_dir().join(format!("rillbox-srs-{}", std::process::id()));
+    std::fs::create_dir_all(dir.join("html")).unwrap();
+    let dir = dir.to_str().unwrap();
+    let text = "listen 1935 [::1]:1936; max_connections 500; chunk_size 4096; daemon off; srs_log_tank console;\n\
+                srs_log_level_v2 warn; pid ./srs.pid; work_dir WORK;\n\
+                http_server { enabled on; listen 8081; dir ./html; https { enabled on; key k.pem; cert c.pem; } }\n\
+                vhost __defaultVhost__ {\n http_remux { enabled on; mount [vhost]/[app]/[stream].flv; }\n\
+                 hls { enabled on; hls_fragment 2.5; hls_window 20; hls_aof_ratio 3; hls_cleanup off; hls_keys yes; hls_vcodec vn; }\n\
+                 play { mw_latency 100; queue_length 10; } publish { normal_timeout 7000; } min_latency on;\n}\n";
+    let (config, warnings) = load(&text.replace("WORK", dir), &[]);
+    let listen: Vec<String> = config.rtmp.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["[::]:1935", "[::1]:1936"]);
+    assert_eq!((config.server.max_connections, config.rtmp.chunk_size), (500, 4096));
+    assert_eq!(config.server.pid_file.as_deref().unwrap().to_str(), Some(&*format!("{dir}/./srs.pid")));
+    assert_eq!(config.http.root.as_deref().unwrap().to_str(), Some(&*format!("{dir}/./html")));
+    assert_eq!(config.http.tls_listen.first().unwrap().port(), 8088);
+    assert_eq!(config.tls.key.as_deref().unwrap().to_str(), Some(&*format!("{dir}/k.pem")));
+    assert_eq!(config.log.level, log::LevelFilter::Warn);
+    assert_eq!(config.delivery.merge_window, MergeWindow::Fixed(std::time::Duration::from_millis(100)));
+    assert_eq!(config.rtmp.publish_timeout.as_secs(), 7);
+    let vhost = config.vhost("any", "live", "demo");
+    assert!(vhost.enabled && vhost.http_live.enabled && vhost.http_live.flv && !vhost.http_live.ts);
+    assert!(vhost.hls.enabled && !vhost.hls.cleanup && !vhost.hls.video && vhost.hls.audio);
+    assert_eq!((vhost.hls.segment.as_millis(), vhost.ring_time.as_secs()), (2500, 10));
+    assert_eq!(warnings, [] as [&str; 0]);
+}
+
+#[test]
+fn what_srs_leaves_off_is_off_here() {
+    let (config, _) = load("listen 1935; vhost __defaultVhost__ { }", &[]);
+    let vhost = config.vhost("any", "live", "demo");
+    assert!(vhost.enabled && !vhost.hls.enabled && !vhost.http_live.enabled && !config.http.enabled);
+    let (config, _) = load("listen 1935; vhost a.example { hls { enabled on; } }", &[]);
+    assert!(!config.vhost("any", "live", "demo").enabled, "SRS refuses what no vhost names");
+    let named = config.vhost("a.example", "live", "demo");
+    assert!(named.enabled && named.hls.enabled);
+}
+
+#[test]
+fn a_vhost_inherits_nothing_of_the_default_one() {
+    let text = "listen 1935; vhost __defaultVhost__ { hls { enabled on; hls_dispose 7; hls_ctx off; hls_path /a; } }\n\
+                vhost b { hls { enabled on; hls_window 15; } }";
+    let (config, _) = load(text, &[]);
+    let (default, b) = (config.vhost("x", "a", "s"), config.vhost("b", "a", "s"));
+    assert_eq!((default.hls.dispose.as_secs(), default.hls.sessions), (7, false));
+    let ours = Config::default();
+    let ours = ours.vhost("x", "a", "s");
+    assert_eq!((b.hls.dispose, b.hls.sessions), (ours.hls.dispose, true));
+    let html = std::path::Path::new("./objs/nginx/html");
+    assert_eq!(b.hls.path.as_deref(), Some(html), "nobody but another server can give it out");
+    assert_eq!((b.hls.window.as_secs(), default.hls.window.as_secs()), (15, 60));
+}
+
+#[test]
+fn what_is_not_done_is_said_with_its_place() {
+    let text = "listen 1935;\nsrt_server { enabled on; }\nrtc_server { enabled off; }\nvhost __defaultVhost__ {\n\
+                cluster { mode remote; origin 1.2.3.4; }\nsecurity { enabled on; allow play all; }\nmode remote;\n}";
+    let (_, warnings) = load(text, &[]);
+    assert_eq!(
+        warnings,
+        [
+            "srs.conf:2: srt_server: not done: this version has no SRT",
+            "srs.conf:5: cluster.mode: not done: this version is no edge and in no cluster",
+            "srs.conf:6: security: not done: this version has no access control",
+        ]
+    );
+}
+
+#[test]
+fn mistakes() {
+    for (text, expected) in [
+        ("listen 1935; lissten 5;", "srs.conf:1: lissten: unknown key; did you mean \"listen\"?"),
+        (
+            "listen 1935;\nvhost a { hls { hls_fragmen 5; } }",
+            "srs.conf:2: hls.hls_fragmen: unknown key; did you mean \"hls_fragment\"?",
+        ),
+        (
+            "listen 1935; max_connections many;",
+            "srs.conf:1: max_connections: expected a whole number, found \"many\"",
+        ),
+        ("listen here;", "srs.conf:1: rtmp.listen: expected addresses such as"),
+        (
+            "listen 1935; is_full on;",
+            "srs.conf:1: is_full: this is SRS's reference file (is_full on): it can't be run",
+        ),
+        ("daemon off;", "srs.conf: listen: expected the RTMP port: listen 1935;"),
+    ] {
+        assert!(wrong(text).starts_with(expected), "{text}: {}", wrong(text));
+    }
+}
+
+#[test]
+fn the_environment_wins_for_all_vhosts() {
+    let text = "listen 1935; vhost __defaultVhost__ { hls { enabled off; } } vhost b { }";
+    let env = [
+        ("SRS_LISTEN", "1936 1937"),
+        ("SRS_VHOST_HLS_ENABLED", "on"),
+        ("SRS_VHOST_HLS_HLS_FRAGMENT", "3"),
+        ("SRS_LOG_LEVEL_V2", "debug"),
+        ("SRS_RTC_SERVER_ENABLED", "on"),
+        ("SRS_NO_SUCH", "x"),
+        ("RILLBOX_LOG_LEVEL", "error"),
+    ];
+    let (config, warnings) = load(text, &env);
+    assert_eq!(config.rtmp.listen.len(), 2);
+    for vhost in ["x", "b"] {
+        let hls = &config.vhost(vhost, "a", "s").hls;
+        assert!(hls.enabled && hls.segment.as_secs() == 3, "{vhost}");
+    }
+    assert_eq!(config.log.level, log::LevelFilter::Error, "our own variables win over SRS's");
+    assert_eq!(
+        warnings,
+        [
+            "SRS_NO_SUCH: no directive of SRS's has this name, ignored",
+            "SRS_RTC_SERVER_ENABLED: rtc_server: not done: this version has no WebRTC",
+        ]
+    );
+}
+
+#[test]
+fn what_is_converted_reads_the_same() {
+    let text = "listen 1935; http_server { enabled on; } srt_server { enabled on; }\n\
+                vhost __defaultVhost__ { hls { enabled on; hls_path '/srv/a \"b\"'; hls_td_ratio 1.5; } }\n\
+                vhost a.example { enabled off; http_remux { enabled on; mount [vhost]/[app]/[stream].ts; } }";
+    let toml = convert("srs.conf", text, []).unwrap();
+    assert!(toml.contains("#   srs.conf:1: srt_server: not done: this version has no SRT\n"), "{toml}");
+    let converted = parse("made.toml", &toml, []).unwrap_or_else(|error| panic!("{error}\n{toml}"));
+    assert_eq!(converted.config, load(text, &[]).0, "{toml}");
+    assert!(converted.warnings.is_empty());
+}
+
+/// Files in the manner of those that SRS comes with: what they are here stands beside them, to be read.
+#[test]
+fn files_as_they_are() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/srs");
+    let mut names: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.retain(|path| path.extension().is_some_and(|e| e == "conf") && !path.ends_with("common.conf"));
+    assert!(names.len() > 5);
+    for path in names {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        // What is included is looked for beside it.
+        let full = path.to_str().unwrap();
+        let loaded = parse(full, &text, []).unwrap_or_else(|error| panic!("{error}"));
+        let converted = convert(full, &text, []).unwrap().replace(full, name).replace(dir, "");
+        let again = parse("made.toml", &converted, []).unwrap_or_else(|error| panic!("{error}\n{converted}"));
+        assert!(again.config == loaded.config, "{:?}\n{converted}", loaded.config.differences(&again.config));
+        let expected = path.with_extension("toml");
+        if std::env::var_os("RILLBOX_BLESS").is_some() {
+            std::fs::write(&expected, &converted).unwrap();
+        }
+        let expected = std::fs::read_to_string(expected).unwrap_or_default();
+        assert_eq!(converted, expected, "{name}: RILLBOX_BLESS=1 writes it");
+    }
+}
