@@ -8,6 +8,7 @@
 //! | top | [`server`]: assembly, listeners, signals, limits |
 //! | protocols | `rtmp` `http_live` `hls` `dash`: one protocol, one folder, one feature · `record`: files, and their playback · `control`: the HTTP API |
 //! | built once | `segments`: a live stream cut into segments, for HLS and DASH |
+//! | access | `access`: who may publish, play and administer |
 //! | shared | [`net`]: sockets and the HTTP front, which knows players |
 //! | heart | [`hub`]: live streams by name, fan-out, who is there and who may come |
 //! | containers | [`mod@format`]: bytes to frames and back, no I/O, no clock |
@@ -17,6 +18,8 @@
 //! What flows: bytes → a protocol's session → [`Frame`](media::Frame) → a stream's ring in the hub →
 //! a feed (the serialised form, made once) → its readers, each only a cursor.
 
+#[cfg(feature = "access")]
+pub mod access;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod config;

@@ -18,10 +18,14 @@ Commands:
   apply NEW  Check the configuration in the file NEW (-: standard input) and put it in FILE's place, so that a
            power cut leaves the old one or the new: 0 and what changes when it is on the disk
   convert FILE  Print SRS's configuration FILE as TOML, with what is not taken over as comments
+  passwd --user NAME [--role ROLE]  Ask for a password (at the terminal, or standard input's first line) and put the user
+           into FILE, or print what to put there. Roles: viewer, publisher, operator, admin
+  token play|publish APP/STREAM [--vhost NAME] [--time 1h] [--ip ADDRESS]  Print the parameters that let a player or
+           publisher in (access.token_secrets)
   version  Print the version and what is built in (also --version, -V)
   help     Print this (also --help, -h)
 
-Options of run, check and apply:
+Options of run, check, apply, passwd and token:
   -c, --config FILE  Configuration file; without one all has its default (apply needs one). One whose name ends in .conf
                      is SRS's, whose SRS_* variables count then, too; with SRS_ENV_ONLY=on they are all there is.
                      The environment's RILLBOX_CONFIG names it, too, and so does SRS_CONFIG_FILE.
@@ -45,6 +49,10 @@ enum Command {
     #[cfg(feature = "srs-conf")]
     Convert(PathBuf),
     Help,
+    #[cfg(feature = "access")]
+    Passwd(Vec<String>, Option<PathBuf>),
+    #[cfg(feature = "access")]
+    Token(Vec<String>, Option<PathBuf>),
     Version,
 }
 
@@ -73,6 +81,16 @@ fn main() -> ExitCode {
             Err(error) => return fail(&error),
         },
         Command::Help => print!("{HELP}"),
+        #[cfg(feature = "access")]
+        Command::Passwd(line, file) => match server::passwd(line, file) {
+            Ok(text) => print!("{text}"),
+            Err(error) => return fail(&error),
+        },
+        #[cfg(feature = "access")]
+        Command::Token(line, file) => match server::token(line, file) {
+            Ok(text) => print!("{text}"),
+            Err(error) => return fail(&*error),
+        },
         Command::Version => println!("rillbox {} ({})", env!("CARGO_PKG_VERSION"), features().join(" ")),
         Command::Check(file) => match server::load(file.as_deref()) {
             Ok(loaded) => print!("{}", server::summary(&loaded, file.as_deref())),
@@ -112,6 +130,14 @@ fn parse(args: impl IntoIterator<Item = OsString>, file: Option<OsString>) -> Re
             #[cfg(feature = "bench")]
             "bench" if command.is_none() => {
                 return Ok(Command::Bench(args.map(|arg| arg.to_string_lossy().into_owned()).collect()));
+            }
+            #[cfg(feature = "access")]
+            "passwd" | "token" if command.is_none() => {
+                let rest = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+                return Ok(match &*text {
+                    "passwd" => Command::Passwd(rest, file),
+                    _ => Command::Token(rest, file),
+                });
             }
             "-c" | "--config" => {
                 file = Some(args.next().ok_or(format!("{text} needs a file"))?.into());
@@ -153,6 +179,7 @@ fn parse(args: impl IntoIterator<Item = OsString>, file: Option<OsString>) -> Re
 /// What is built in.
 fn features() -> Vec<&'static str> {
     let all = [
+        ("access", cfg!(feature = "access")),
         ("rtmp", cfg!(feature = "rtmp")),
         ("http-live", cfg!(feature = "http-live")),
         ("hls", cfg!(feature = "hls")),

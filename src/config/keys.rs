@@ -92,6 +92,7 @@ impl<T: Value> Node for T {
     fn read(&mut self, item: &Item, path: &str, problems: &mut Problems) {
         match T::parse(item) {
             Some(value) => *self = value,
+            None if T::SECRET => problems.add(item, path, format!("expected {}", T::EXPECTED)),
             None => problems.add(item, path, format!("expected {}, found {item}", T::EXPECTED)),
         }
     }

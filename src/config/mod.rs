@@ -3,6 +3,7 @@
 //! [`Config`] is what the rooms read, each its own section. Values come from the defaults, a TOML file, and
 //! the environment, in that order. [`Config::vhost`] gives what holds for one stream.
 
+mod access;
 mod item;
 mod keys;
 mod load;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+pub use self::access::{IpRule, Network, PasswordHash, Pattern, Role, Secret, Secrets, User, Users};
 pub use self::item::Problem;
 pub use self::keys::{Changes, Difference, Key, Reload};
 use self::keys::{Entry, Node, section};
@@ -29,8 +31,10 @@ pub use self::load::convert;
 pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, is_srs, load, parse, read, read_input};
 pub use self::reference::reference;
 pub use self::store::{StoreError, store};
+pub use self::value::duration as duration_of;
 pub use self::value::{
-    Duplicate, Encryption, LogTarget, MergeWindow, OnError, PlaylistType, Ratio, Size, Variant, Wait,
+    Admission, Duplicate, Encryption, LogTarget, MergeWindow, OnError, PlaylistType, Ratio, Size, Variant,
+    Wait,
 };
 pub use self::value::{Free, Fsync, RecordFormat, RecordPlan, TimeJitter};
 pub use self::vhost::{Vhosts, matches};
@@ -46,6 +50,10 @@ fn any(port: u16) -> Vec<SocketAddr> {
 section! {
     /// All of it.
     pub struct Config {
+        /// Who may administer, and what credentials open streams to whom (vhost.*.access says which streams want one). While there
+        /// are neither users nor keys of JWTs here, the API and all that changes something answer to this machine alone; then
+        /// they want a credential from everybody.
+        live access: Access = Access::default();
         /// The HTTP API, for operators and their programs.
         live api: Api = Api::default();
         /// The process: threads, limits, start and stop.
@@ -66,6 +74,33 @@ section! {
 }
 
 section! {
+    /// Who may administer, and what credentials open streams to whom.
+    pub struct Access {
+        /// Users with passwords: [[access.users]] with name, role, hash, play, publish, as "rillbox passwd" writes them. Each role
+        /// may what those before it may: a "viewer" plays and reads the API and metrics, a "publisher" publishes, an "operator"
+        /// ends sessions and deletes recordings, an "admin" changes the configuration. play and publish narrow that to streams,
+        /// vhost/app/stream with `*` and `?`; who may not play all streams does not see the API. In the variable:
+        /// NAME:ROLE:HASH, separated by blanks.
+        live users: Users = Users::default();
+        /// After how many wrong passwords in a row an address is locked out; a user, for addresses from which that one has not
+        /// logged in before, after four times as many.
+        live login_failures: u32 = 5, 1..=1000;
+        /// How long the first lock-out is. Each further one is twice as long, up to an hour.
+        live login_lockout: Duration = secs(30), secs(1)..=secs(3600);
+        /// Secrets that sign URLs (HMAC-SHA256). "rillbox token" signs with the first, all are good: put a new one in front.
+        live token_secrets: Secrets = Secrets::default();
+        /// Keys of JWTs (RS256, ES256, EdDSA), a JSON Web Key Set: a file's path, or an https:// URL. "": JWTs are not taken.
+        live jwt_keys: String = String::new();
+        /// How often these are read again.
+        live jwt_refresh: Duration = secs(600), secs(10)..=secs(86_400);
+        /// The issuer that JWTs have to name (`iss`). "": any.
+        live jwt_issuer: String = String::new();
+        /// The audience that JWTs have to be for (`aud`). "": any.
+        live jwt_audience: String = String::new();
+    }
+}
+
+section! {
     /// The HTTP API, for operators and their programs: `/api/v1` as SRS answers it, `/api/v2`, `/healthz`, `/readyz`.
     pub struct Api {
         /// Whether the API is served.
@@ -79,8 +114,22 @@ section! {
         live crossdomain: bool = true;
         /// How many may listen to events at a time.
         live max_listeners: u32 = 32, 0..=1000;
+        /// One administrator with a password as it is, as SRS has it. Users with hashes: [access].
+        live auth: ApiAuth = ApiAuth::default();
         /// The calls of SRS under /api/v1/raw.
         live raw_api: RawApi = RawApi::default();
+    }
+}
+
+section! {
+    /// One administrator with a password as it is, as SRS has it.
+    pub struct ApiAuth {
+        /// Whether there is one. The API and all that changes something want a credential then, from everybody.
+        live enabled: bool = false;
+        /// The name.
+        live username: String = String::new();
+        /// The password.
+        live password: Secret = Secret::default();
     }
 }
 
@@ -230,6 +279,8 @@ section! {
         live ring_bytes: Size = Size::mib(16), Size::kib(256)..=Size::mib(1024);
         /// A stream with neither publisher nor readers is forgotten after so long.
         live idle_timeout: Duration = secs(30), secs(1)..=secs(86_400);
+        /// Who may publish and play here.
+        live access: VhostAccess = VhostAccess::default();
         /// DASH: manifests of live streams.
         live dash: Dash = Dash::default();
         /// HLS: segments and playlists of live streams.
@@ -240,6 +291,33 @@ section! {
         live play: Play = Play::default();
         /// Recordings of streams (DVR), and what becomes of them.
         live record: Record = Record::default();
+    }
+}
+
+section! {
+    /// Who may publish and play here. All of it has to agree: addresses, pages, credentials.
+    pub struct VhostAccess {
+        /// Who may publish: "anyone", "nobody", or who shows a "credential": a signed URL, a JWT or a user's password (access.*).
+        live publish: Admission = Admission::Anyone;
+        /// Who may play, recordings too.
+        live play: Admission = Admission::Anyone;
+        /// Whether `ip_rules` are looked at.
+        live check_ip: bool = false;
+        /// Which addresses may publish and play: "allow publish 10.0.0.0/8", "deny play all". What any rule denies is refused; what
+        /// one allows is let in; what none speaks of is refused, unless all rules deny.
+        live ip_rules: Vec<IpRule> = Vec::new();
+        /// Whether the pages that players stand on are looked at (RTMP's pageUrl, HTTP's Referer).
+        live check_refer: bool = false;
+        /// Domains of pages that may publish and play, with all below them. []: not looked at.
+        live refer_all: Vec<String> = Vec::new();
+        /// Domains of pages that may publish. []: not looked at.
+        live refer_publish: Vec<String> = Vec::new();
+        /// Domains of pages that may play. []: not looked at.
+        live refer_play: Vec<String> = Vec::new();
+        /// Passphrase of SRT publishers, 10 to 79 characters. "": none.
+        live srt_publish_passphrase: Secret = Secret::default();
+        /// Passphrase of SRT players, 10 to 79 characters. "": none.
+        live srt_play_passphrase: Secret = Secret::default();
     }
 }
 

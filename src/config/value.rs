@@ -10,6 +10,8 @@ use super::item::{Item, Kind};
 pub(super) trait Value: Clone + PartialEq {
     /// Completes "expected …".
     const EXPECTED: &'static str;
+    /// Whether what it holds is never shown, not even when it is wrong.
+    const SECRET: bool = false;
     /// The value, if `item` is one.
     fn parse(item: &Item) -> Option<Self>;
     /// The value as TOML.
@@ -175,6 +177,18 @@ impl Ratio {
     #[must_use]
     pub fn of(self, time: Duration) -> Duration {
         time.saturating_mul(self.0) / 1000
+    }
+}
+
+choice! {
+    /// Who is let in.
+    pub enum Admission("\"anyone\", \"credential\" or \"nobody\"") {
+        /// Whoever comes.
+        Anyone = "anyone",
+        /// Who shows a signed URL, a JWT, or a user's password.
+        Credential = "credential",
+        /// Nobody.
+        Nobody = "nobody",
     }
 }
 
@@ -390,7 +404,8 @@ impl Value for Duration {
 }
 
 /// Reads "10s", "350ms", "1m30s". Whole numbers with a unit each.
-fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     let mut total = Duration::ZERO;
     if rest.is_empty() {

@@ -49,6 +49,9 @@ pub struct Denied {
     pub by: &'static str,
 }
 
+/// The one who refuses when a credential is missing or wrong: players that can show another one are asked for it.
+pub const CREDENTIALS: &str = "access (credentials)";
+
 /// What a session carried, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {

@@ -60,7 +60,7 @@ pub use self::entry::Parts;
 pub use self::events::{Event, RecordingMade, SegmentMade};
 pub use self::feed::{FeedKey, Join, Package, StreamInfo};
 pub use self::frames::{Frames, Item};
-pub use self::gate::{Action, Ask, Denied, Gate, Traffic, Verdict};
+pub use self::gate::{Action, Ask, CREDENTIALS, Denied, Gate, Traffic, Verdict};
 pub use self::name::{DEFAULT_VHOST, NameError, StreamName};
 pub use self::sessions::{Admission, ClientStats, Totals};
 use self::sessions::{Pending, Sessions};

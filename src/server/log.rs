@@ -123,7 +123,9 @@ pub fn flush() {
 impl log::Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // Libraries are only heard when something is wrong.
-        metadata.level() <= Level::Warn || metadata.target().starts_with("rillbox")
+        metadata.level() <= Level::Warn
+            || metadata.target().starts_with("rillbox")
+            || metadata.target() == "audit"
     }
 
     fn log(&self, record: &Record<'_>) {

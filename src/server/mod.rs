@@ -147,6 +147,27 @@ pub fn summary(loaded: &Loaded, file: Option<&Path>) -> String {
     text
 }
 
+/// `rillbox passwd`: see [`access::passwd`](crate::access::passwd).
+///
+/// # Errors
+///
+/// No password, or a configuration that would be wrong.
+#[cfg(feature = "access")]
+pub fn passwd(line: Vec<String>, file: Option<PathBuf>) -> Result<String, crate::access::CommandError> {
+    let check = |name: &str, text: &str| config::parse(name, text, environment()).map(drop);
+    crate::access::passwd(line, crate::access::Store { file, check: &check })
+}
+
+/// `rillbox token`: see [`access::token`](crate::access::token).
+///
+/// # Errors
+///
+/// A name that is none, or no secret to sign with.
+#[cfg(feature = "access")]
+pub fn token(line: Vec<String>, file: Option<PathBuf>) -> Result<String, Box<dyn std::error::Error>> {
+    crate::access::token(line, file, |file| load(file).map(|loaded| loaded.config))
+}
+
 /// Runs the server until it is told to stop.
 ///
 /// # Errors

@@ -59,6 +59,13 @@ impl Services {
     pub fn new(config: &Shared, limit: ConnectionLimit, sockets: Sockets) -> Self {
         let hub = Hub::new(config.clone());
         hub.limit_memory(memory::for_rings(&config.current().server));
+        #[cfg(feature = "access")]
+        let access = crate::access::Access::new(config.clone());
+        // In the order in which they are asked.
+        hub.set_gates(vec![
+            #[cfg(feature = "access")]
+            access,
+        ]);
         let rooms = rooms(config, &hub);
         Self {
             limit,

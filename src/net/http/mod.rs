@@ -39,5 +39,5 @@ pub use home::Home;
 pub use io::Stream;
 pub use player::{play_refused, player};
 pub use range::reply_range;
-pub use reply::{Reply, SERVER, not_allowed, put, text_reply};
+pub use reply::{Reply, SERVER, not_allowed, put, text_reply, unauthorized};
 pub use service::{Begin, Boxed, Framing, Live, LiveBody, LiveRequest, Outcome, Peer, Request, Service};

@@ -4,8 +4,8 @@ use hyper::StatusCode;
 use hyper::header;
 
 use super::service::Peer;
-use super::{Head, Reply, text_reply};
-use crate::hub::{Client, ClientKind, HubError, Secret, StreamName};
+use super::{Head, Reply, text_reply, unauthorized};
+use crate::hub::{CREDENTIALS, Client, ClientKind, HubError, Secret, StreamName};
 use crate::id::SessionId;
 
 /// Who asks with `head` for the stream `name`.
@@ -27,6 +27,9 @@ pub fn player(head: &Head, peer: &Peer, id: SessionId, kind: ClientKind, name: &
 /// The reply to a player that the hub refuses.
 #[must_use]
 pub fn play_refused(error: &HubError) -> Reply {
+    if matches!(error, HubError::Denied(denied) if denied.by == CREDENTIALS) {
+        return unauthorized(format_args!("401: {error}"));
+    }
     let status = match error {
         HubError::NotLive(_) => StatusCode::NOT_FOUND,
         HubError::Denied(_) | HubError::Disabled(_) => StatusCode::FORBIDDEN,

@@ -30,6 +30,15 @@ pub fn put(reply: &mut Reply, name: HeaderName, value: &str) {
     }
 }
 
+/// The reply that asks for a password (RFC 7617 2).
+#[must_use]
+pub fn unauthorized(text: impl Display) -> Reply {
+    let mut reply = text_reply(StatusCode::UNAUTHORIZED, text);
+    let basic = HeaderValue::from_static("Basic realm=\"Rillbox\", charset=\"UTF-8\"");
+    reply.headers_mut().insert(header::WWW_AUTHENTICATE, basic);
+    reply
+}
+
 /// The reply to a method that can't be used at a path that can be read.
 #[must_use]
 pub fn not_allowed() -> Reply {
