@@ -84,6 +84,26 @@ pub enum RecordError {
     Disabled(StreamName),
 }
 
+/// A recording, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct File {
+    /// The stream.
+    pub name: StreamName,
+    /// When it begins, in milliseconds since 1970.
+    pub start_ms: i64,
+    /// How many milliseconds it plays.
+    pub duration_ms: i64,
+    /// Bytes of it that are whole.
+    pub bytes: u64,
+    /// `flv`, `fmp4`, `mp4` or `ts`.
+    pub format: &'static str,
+    /// Whether it is being written.
+    pub growing: bool,
+    /// Where it is played from, on the HTTP port.
+    pub url: String,
+}
+
 /// All recorders. A clone is another handle to the same.
 #[derive(Clone)]
 pub struct Records {
@@ -161,6 +181,16 @@ impl Records {
         asked.stop.insert(name.clone());
         drop(asked);
         self.inner.changed.notify_one();
+    }
+
+    /// All recordings, the oldest first. Looks through folders.
+    #[must_use]
+    pub fn list(&self) -> Vec<File> {
+        let roots = catalog::roots(&self.inner.config.current());
+        let mut all = self.inner.catalog.scan(&roots, &self.inner.registry);
+        // What a crash left behind is shown when it is mended.
+        all.retain(|entry| !entry.is_broken());
+        all.into_iter().map(|entry| playback::file(&entry)).collect()
     }
 
     /// How the recordings of streams that are live now stand.

@@ -78,8 +78,16 @@ pub(super) fn rooms(config: &Shared, hub: &Hub) -> Vec<Box<dyn Room>> {
     let segments = crate::segments::Segments::new(hub.clone(), config.clone());
     #[cfg(feature = "segments")]
     rooms.push(Box::new(segments::SegmentsRoom::new(&segments, &config.current())));
+    #[cfg(feature = "record")]
+    let records = crate::record::Records::new(hub.clone(), config.clone());
+    #[cfg(feature = "record")]
+    tokio::spawn(records.clone().run());
+    #[cfg(all(feature = "api", feature = "record"))]
+    let recorder = Some(api::recorder(&records));
+    #[cfg(all(feature = "api", not(feature = "record")))]
+    let recorder = None;
     #[cfg(feature = "api")]
-    let api = crate::control::api::Api::new(hub.clone(), config.clone());
+    let api = crate::control::api::Api::new(hub.clone(), config.clone(), recorder);
     #[cfg(feature = "api")]
     rooms.push(Box::new(api::ApiRoom::new(config, &api)));
     #[cfg(feature = "http")]
@@ -88,6 +96,8 @@ pub(super) fn rooms(config: &Shared, hub: &Hub) -> Vec<Box<dyn Room>> {
         hub,
         #[cfg(feature = "api")]
         &api,
+        #[cfg(feature = "record")]
+        records,
         #[cfg(feature = "segments")]
         &segments,
     )));
@@ -173,12 +183,14 @@ mod api {
 
     /// The API at doors of its own.
     pub(super) struct ApiRoom {
+        api: Api,
         front: Arc<Front>,
     }
 
     impl ApiRoom {
         pub fn new(config: &Shared, api: &Api) -> Self {
-            Self { front: Front::new(options(&config.current()), vec![Box::new(api.clone())]) }
+            let front = Front::new(options(&config.current()), vec![Box::new(api.clone())]);
+            Self { api: api.clone(), front }
         }
     }
 
@@ -209,12 +221,61 @@ mod api {
         }
 
         fn stop(&self) {
+            self.api.stop();
             self.front.stop();
         }
     }
 
     fn options(config: &Config) -> Options {
         Options { crossdomain: config.api.crossdomain, ..http::options(config) }
+    }
+
+    /// What the API wants of recordings.
+    #[cfg(feature = "record")]
+    pub(super) fn recorder(records: &crate::record::Records) -> Arc<dyn crate::control::api::Recorder> {
+        Arc::new(Recorder(records.clone()))
+    }
+
+    #[cfg(feature = "record")]
+    struct Recorder(crate::record::Records);
+
+    #[cfg(feature = "record")]
+    impl crate::control::api::Recorder for Recorder {
+        fn recordings(&self) -> Vec<crate::control::api::RecordedFile> {
+            let one = |file: crate::record::File| crate::control::api::RecordedFile {
+                name: file.name,
+                start_ms: file.start_ms,
+                duration_ms: file.duration_ms,
+                bytes: file.bytes,
+                format: file.format,
+                growing: file.growing,
+                url: file.url,
+            };
+            self.0.list().into_iter().map(one).collect()
+        }
+
+        fn status(
+            &self,
+            name: &crate::hub::StreamName,
+        ) -> Option<(crate::control::api::RecordState, u64, u64)> {
+            use crate::control::api::RecordState;
+            use crate::record::State;
+            let status = self.0.status().into_iter().find(|status| status.name == *name)?;
+            let state = match status.state {
+                State::Failed(why) => RecordState::Failed(why),
+                State::Recording(_) => RecordState::Recording,
+                State::Waiting => RecordState::Waiting,
+            };
+            Some((state, status.files, status.lost))
+        }
+
+        fn start(&self, name: &crate::hub::StreamName) -> Result<(), String> {
+            self.0.start(name).map_err(|error| error.to_string())
+        }
+
+        fn stop(&self, name: &crate::hub::StreamName) {
+            self.0.stop(name);
+        }
     }
 
     /// The API at doors that it shares with the HTTP server.
@@ -259,10 +320,12 @@ mod http {
 
     impl HttpRoom {
         #[allow(unused_variables, reason = "files need neither hub nor segments")]
+        #[allow(clippy::vec_init_then_push, reason = "features say what is pushed")]
         pub fn new(
             config: &Shared,
             hub: &Hub,
             #[cfg(feature = "api")] api: &crate::control::api::Api,
+            #[cfg(feature = "record")] records: crate::record::Records,
             #[cfg(feature = "segments")] segments: &Arc<Segments>,
         ) -> Self {
             let current = config.current();
@@ -272,12 +335,7 @@ mod http {
             services.push(Box::new(super::api::Sharing { config: config.clone(), api: api.clone() }));
             // Before all others: it takes only what there is under /recordings/.
             #[cfg(feature = "record")]
-            let records = {
-                let records = crate::record::Records::new(hub.clone(), config.clone());
-                tokio::spawn(records.clone().run());
-                services.push(Box::new(crate::record::Playback::new(&records)));
-                records
-            };
+            services.push(Box::new(crate::record::Playback::new(&records)));
             // Before live bodies: /live/demo-12.ts may be a segment.
             #[cfg(feature = "hls")]
             services.push(Box::new(crate::hls::Hls::new(hub.clone(), config.clone(), Arc::clone(segments))));

@@ -3,26 +3,31 @@
 //! | path | what |
 //! |---|---|
 //! | `/`, `/api/`, `/api/v1/` | what there is |
-//! | `/api/v1/…` | SRS's endpoints, with its names, order, codes and paging ([`v1`]) |
+//! | `/api/v1/…` | SRS's endpoints, with its names, order, codes and paging (`v1`) |
+//! | `/api/v2/…` | streams, publishers, readers, recordings, events; `/api/v2/openapi.json` describes it (`v2`) |
+//! | `/healthz`, `/readyz` | whether the server lives, and takes publishers and readers; for anybody |
 //!
 //! It has a door of its own (`api.listen`), or shares the HTTP server's where an address of `api.listen` is one of
 //! `http.listen`, too. Whoever asks from another machine, or through a proxy, is refused: there are no credentials yet. Nor
 //! may a page of another site change anything.
 //!
-//! Bounds: bodies of 1 MiB, read within 10 s; lists are paged.
+//! Bounds: bodies of 1 MiB, read within 10 s; lists are paged; `api.max_listeners` listen to events.
 //!
 //! Keys: `[api]`.
 
 mod guard;
 mod reply;
 mod v1;
+mod v2;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
+
+use tokio::sync::{Mutex, watch};
 
 use super::system::{Sampler, Served};
 use crate::config::Shared;
-use crate::hub::Hub;
+use crate::hub::{Hub, StreamName};
 use crate::net::http::{Boxed, Outcome, Request, Service, text_reply};
 
 /// The API. A clone is another handle to the same.
@@ -31,26 +36,98 @@ pub struct Api {
     inner: Arc<Inner>,
 }
 
+/// Whoever records, as the API sees it.
+pub trait Recorder: Send + Sync {
+    /// All recordings. Looks through folders: to be called where that may block.
+    fn recordings(&self) -> Vec<RecordedFile>;
+
+    /// How a stream's recording stands, files closed, and frames lost; `None`: it isn't recorded.
+    fn status(&self, name: &StreamName) -> Option<(RecordState, u64, u64)>;
+
+    /// Records a stream from now on; or says why that can't be.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    fn start(&self, name: &StreamName) -> Result<(), String>;
+
+    /// Records it no more.
+    fn stop(&self, name: &StreamName);
+}
+
+/// What becomes of a stream's recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordState {
+    /// It can't be written, and why.
+    Failed(String),
+    /// It is being written.
+    Recording,
+    /// Nothing to begin a file with has come yet.
+    Waiting,
+}
+
+/// A file that was recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedFile {
+    /// The stream.
+    pub name: StreamName,
+    /// When it begins, in milliseconds since 1970.
+    pub start_ms: i64,
+    /// How long it plays, so far.
+    pub duration_ms: i64,
+    /// Its size, so far.
+    pub bytes: u64,
+    /// `flv`, `fmp4`, `mp4` or `ts`.
+    pub format: &'static str,
+    /// Whether it is being written.
+    pub growing: bool,
+    /// Its path on the HTTP port.
+    pub url: String,
+}
+
 /// What handlers have.
 struct Inner {
     hub: Hub,
     config: Shared,
     sampler: Sampler,
     started: Instant,
+    #[cfg_attr(not(feature = "record"), expect(dead_code, reason = "nobody records"))]
+    recorder: Option<Arc<dyn Recorder>>,
+    /// For what is to be done once at a time.
+    #[cfg_attr(not(feature = "record"), expect(dead_code, reason = "nobody records"))]
+    turn: Mutex<()>,
+    document: OnceLock<v2::Document>,
+    /// Each listener to events holds a reference.
+    listeners: Arc<()>,
+    stopping: watch::Sender<bool>,
 }
 
 impl Api {
-    /// An API of what `hub` has.
+    /// An API of what `hub` and `recorder` have.
     #[must_use]
-    pub fn new(hub: Hub, config: Shared) -> Self {
-        let inner = Inner { hub, config, sampler: Sampler::default(), started: Instant::now() };
+    pub fn new(hub: Hub, config: Shared, recorder: Option<Arc<dyn Recorder>>) -> Self {
+        let inner = Inner {
+            hub,
+            config,
+            sampler: Sampler::default(),
+            started: Instant::now(),
+            recorder,
+            turn: Mutex::default(),
+            document: OnceLock::new(),
+            listeners: Arc::default(),
+            stopping: watch::Sender::new(false),
+        };
         Self { inner: Arc::new(inner) }
     }
 
     /// Whether a path is the API's where it shares a door with others.
     #[must_use]
     pub fn owns(path: &str) -> bool {
-        path == "/api" || path.starts_with("/api/")
+        path == "/api" || path.starts_with("/api/") || v2::owns(path)
+    }
+
+    /// The server stops: it is ready no more, and who listens to events is seen off.
+    pub fn stop(&self) {
+        self.inner.stopping.send_replace(true);
     }
 }
 
@@ -74,6 +151,9 @@ impl Service for Api {
         }
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
+            if v2::owns(&request.head.path) {
+                return v2::answer(&inner, request).await.into();
+            }
             let Request { head, peer, .. } = request;
             if let Err(denied) = guard::admit(&head, &peer) {
                 return text_reply(denied.status(), denied).into();

@@ -27,6 +27,7 @@ use self::source::{Shared as SharedSource, Source};
 use super::catalog::{self, Entry};
 use super::template::rfc3339;
 use super::{Inner, Records, format_name, lock, retention};
+use crate::hub::DEFAULT_VHOST;
 use crate::net::http::{
     Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, mime, put, reply_range, text_reply,
 };
@@ -323,6 +324,23 @@ fn is_local(peer: &Peer, head: &Head) -> bool {
     peer.addr.ip().to_canonical().is_loopback()
         && peer.forwarded_for.is_none()
         && !BY_OTHERS.iter().any(|name| head.headers.contains_key(*name))
+}
+
+/// A recording for those who look from outside.
+pub(super) fn file(entry: &Entry) -> super::File {
+    let (name, start_ms) = (entry.ident.name.clone(), entry.ident.start_ms);
+    let place: Vec<String> = name.app.split('/').chain(name.stream.split('/')).map(encode).collect();
+    let vhost =
+        if name.vhost == DEFAULT_VHOST { String::new() } else { format!("?vhost={}", encode(&name.vhost)) };
+    super::File {
+        url: format!("/recordings/{}/{start_ms}.{}{vhost}", place.join("/"), ends(entry)),
+        name,
+        start_ms,
+        duration_ms: entry.duration_ms(),
+        bytes: entry.bytes,
+        format: format_name(entry.ident.format),
+        growing: entry.growing.is_some(),
+    }
 }
 
 /// The end of a recording's name.
