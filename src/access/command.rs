@@ -165,6 +165,11 @@ fn role_in(document: &DocumentMut, name: &str) -> Option<Role> {
 /// Puts a user in, and leaves all else of the file as it is.
 fn put(document: &mut DocumentMut, name: &str, role: Role, hash: &str) -> Result<(), CommandError> {
     let wrong = || CommandError::File("access.users is no list of users".to_owned());
+    let last = document.trailing().as_str().unwrap_or_default().to_owned();
+    let empty = document.is_empty();
+    if users(document).is_none() {
+        document.set_trailing("");
+    }
     let access = document.entry("access").or_insert_with(|| {
         let mut table = Table::new();
         // [[access.users]] says it all.
@@ -175,6 +180,13 @@ fn put(document: &mut DocumentMut, name: &str, role: Role, hash: &str) -> Result
     let users = access.entry("users").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
     let pairs = [("name", name), ("role", role.as_str()), ("hash", hash)];
     match users {
+        // What stands at the end of the file is of the section before: a heading in between would take it over.
+        Item::ArrayOfTables(tables) if tables.is_empty() => {
+            let mut table = Table::new();
+            pairs.iter().for_each(|(key, text)| set(&mut table, key, text));
+            table.decor_mut().set_prefix(if empty && last.is_empty() { last } else { last + "\n" });
+            tables.push(table);
+        }
         Item::ArrayOfTables(tables) => {
             let known =
                 tables.iter_mut().find(|table| table.get("name").and_then(Item::as_str) == Some(name));
@@ -346,6 +358,11 @@ mod tests {
         for wrong in ["access = 1\n", "[access]\nusers = 1\n"] {
             assert!(put(&mut wrong.parse().unwrap(), "a", Role::Viewer, "h").is_err(), "{wrong}");
         }
+        let mut comments: DocumentMut = "[log]\n#level = \"debug\"\n".parse().unwrap();
+        put(&mut comments, "a", Role::Viewer, "h").unwrap();
+        let expected =
+            "[log]\n#level = \"debug\"\n\n[[access.users]]\nname = \"a\"\nrole = \"viewer\"\nhash = \"h\"\n";
+        assert_eq!(comments.to_string(), expected);
         let mut empty = DocumentMut::new();
         put(&mut empty, "a", Role::Viewer, "h").unwrap();
         assert_eq!(empty.to_string(), "[[access.users]]\nname = \"a\"\nrole = \"viewer\"\nhash = \"h\"\n");

@@ -239,11 +239,12 @@ impl Access {
             return Err(Refusal::Wrong("JWTs are not taken (access.jwt_keys)"));
         }
         let demands = Demands { issuer: jwt_issuer, audience: jwt_audience };
-        let keys = self.keys.keys(jwt_keys, *jwt_refresh).await;
+        let ca = config.tls.ca.as_deref();
+        let keys = self.keys.keys(jwt_keys, *jwt_refresh, ca).await;
         let claims = match jwt::verify(token, &keys, demands, unix_now()) {
             // The issuer may have new keys.
             Err(jwt::UNKNOWN_KEY) => {
-                let keys = self.keys.keys(jwt_keys, Duration::ZERO).await;
+                let keys = self.keys.keys(jwt_keys, Duration::ZERO, ca).await;
                 jwt::verify(token, &keys, demands, unix_now())
             }
             verified => verified,

@@ -11,6 +11,7 @@ pub mod http;
 mod known_answers;
 mod limit;
 mod listen;
+mod mask;
 mod passed;
 #[cfg(feature = "tls")]
 mod tls;
@@ -20,6 +21,7 @@ use std::net::SocketAddr;
 
 pub use limit::{ConnectionLimit, Permit};
 pub use listen::{Connection, Listener, Probe, TcpOptions};
+pub use mask::{masked, masked_query};
 pub use passed::{PassedSocket, passed_sockets};
 #[cfg(feature = "tls")]
 pub use tls::{Certificate, TlsAcceptor, TlsStream};

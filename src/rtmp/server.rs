@@ -22,6 +22,7 @@ use crate::hub::{
 };
 use crate::id::SessionId;
 use crate::media::{Kind, Track};
+use crate::net::masked;
 
 /// Read buffer of a publisher's connection, bytes.
 const READ: usize = 32 * 1024;
@@ -307,7 +308,7 @@ impl Connection {
                 }
                 Event::Connected(connect) => {
                     log::info!(session:% = self.id; "RTMP connect from {}: app {:?}, tcUrl {:?}, by {:?}",
-                        self.peer, connect.app, connect.tc_url, connect.flash_version);
+                        self.peer, masked(&connect.app), masked(&connect.tc_url), connect.flash_version);
                     self.connect = Some(connect);
                 }
                 Event::Play { url, codecs } => {

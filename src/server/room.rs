@@ -72,7 +72,11 @@ pub(super) enum Security {
     expect(unused_mut, unused_variables, reason = "a build without protocols has no rooms")
 )]
 #[allow(clippy::vec_init_then_push, reason = "features say what is pushed")]
-pub(super) fn rooms(config: &Shared, hub: &Hub) -> Vec<Box<dyn Room>> {
+pub(super) fn rooms(
+    config: &Shared,
+    hub: &Hub,
+    #[cfg(feature = "access")] access: &std::sync::Arc<crate::access::Access>,
+) -> Vec<Box<dyn Room>> {
     let mut rooms: Vec<Box<dyn Room>> = Vec::new();
     #[cfg(feature = "segments")]
     let segments = crate::segments::Segments::new(hub.clone(), config.clone());
@@ -94,6 +98,8 @@ pub(super) fn rooms(config: &Shared, hub: &Hub) -> Vec<Box<dyn Room>> {
     rooms.push(Box::new(http::HttpRoom::new(
         config,
         hub,
+        #[cfg(feature = "access")]
+        access,
         #[cfg(feature = "api")]
         &api,
         #[cfg(feature = "record")]
@@ -324,6 +330,7 @@ mod http {
         pub fn new(
             config: &Shared,
             hub: &Hub,
+            #[cfg(feature = "access")] access: &Arc<crate::access::Access>,
             #[cfg(feature = "api")] api: &crate::control::api::Api,
             #[cfg(feature = "record")] records: crate::record::Records,
             #[cfg(feature = "segments")] segments: &Arc<Segments>,
@@ -335,7 +342,12 @@ mod http {
             services.push(Box::new(super::api::Sharing { config: config.clone(), api: api.clone() }));
             // Before all others: it takes only what there is under /recordings/.
             #[cfg(feature = "record")]
-            services.push(Box::new(crate::record::Playback::new(&records)));
+            {
+                let playback = crate::record::Playback::new(&records);
+                #[cfg(feature = "access")]
+                let playback = playback.with_access(Arc::clone(access));
+                services.push(Box::new(playback));
+            }
             // Before live bodies: /live/demo-12.ts may be a segment.
             #[cfg(feature = "hls")]
             services.push(Box::new(crate::hls::Hls::new(hub.clone(), config.clone(), Arc::clone(segments))));

@@ -64,9 +64,14 @@ impl Services {
         // In the order in which they are asked.
         hub.set_gates(vec![
             #[cfg(feature = "access")]
-            access,
+            access.clone(),
         ]);
-        let rooms = rooms(config, &hub);
+        let rooms = rooms(
+            config,
+            &hub,
+            #[cfg(feature = "access")]
+            &access,
+        );
         Self {
             limit,
             sockets,

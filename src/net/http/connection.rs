@@ -351,12 +351,14 @@ async fn send_last(mut io: Io, reply: &Reply) -> String {
 /// Who a reverse proxy on this very machine says it asks for. Proxies elsewhere are not believed: anyone
 /// could send these headers.
 fn forwarded_for(head: &Head, peer: IpAddr) -> Option<IpAddr> {
-    if !peer.is_loopback() {
+    if !peer.to_canonical().is_loopback() {
         return None;
     }
-    // The last address is the one that our proxy has seen itself.
-    let chain = head.header("x-forwarded-for").and_then(|chain| chain.rsplit(',').next());
-    let address = head.header("x-real-ip").or(chain)?.trim().parse::<IpAddr>();
+    // The last address is the one that our proxy has seen itself; what stands before, and X-Real-IP beside it, may be the
+    // client's own words.
+    let mut lines = head.headers.get_all("x-forwarded-for").iter();
+    let chain = lines.next_back().and_then(|line| line.to_str().ok()?.rsplit(',').next());
+    let address = chain.or_else(|| head.header("x-real-ip"))?.trim().parse::<IpAddr>();
     address.ok().map(|address| address.to_canonical())
 }
 
@@ -370,6 +372,15 @@ mod tests {
         let head = Head::parse(text.as_bytes()).unwrap().unwrap().0;
         assert_eq!(forwarded_for(&head, [127, 0, 0, 1].into()), Some([2, 2, 2, 2].into()));
         assert_eq!(forwarded_for(&head, [10, 0, 0, 1].into()), None);
+        let both = b"GET / HTTP/1.1\r\nX-Real-IP: 9.9.9.9\r\nX-Forwarded-For: 8.8.8.8\r\nX-Forwarded-For: 7.7.7.7, 3.3.3.3\r\n\r\n";
+        let both = Head::parse(both).unwrap().unwrap().0;
+        assert_eq!(
+            forwarded_for(&both, [127, 0, 0, 1].into()),
+            Some([3, 3, 3, 3].into()),
+            "what the proxy added"
+        );
+        let real = Head::parse(b"GET / HTTP/1.1\r\nX-Real-IP: 4.4.4.4\r\n\r\n").unwrap().unwrap().0;
+        assert_eq!(forwarded_for(&real, "::ffff:127.0.0.1".parse().unwrap()), Some([4, 4, 4, 4].into()));
         let bad = Head::parse(b"GET / HTTP/1.1\r\nX-Real-IP: x\r\n\r\n").unwrap().unwrap().0;
         assert_eq!(forwarded_for(&bad, [127, 0, 0, 1].into()), None);
     }

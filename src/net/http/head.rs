@@ -5,6 +5,8 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Uri, Version};
 
+use crate::net::masked_query;
+
 /// The most header lines of a request. Browsers behind two proxies send about 40.
 pub(super) const MAX_HEADERS: usize = 100;
 
@@ -114,7 +116,8 @@ impl Head {
 impl fmt::Debug for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.path)?;
-        if self.query.is_empty() { Ok(()) } else { write!(f, "?{}", self.query) }
+        // Credentials may be in it.
+        if self.query.is_empty() { Ok(()) } else { write!(f, "?{}", masked_query(&self.query)) }
     }
 }
 

@@ -71,7 +71,7 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// The listener's address: which door it came in by.
     pub door: SocketAddr,
-    /// The client behind a reverse proxy on this machine, as the proxy says; for logs only.
+    /// The client behind a reverse proxy on this machine, as the proxy says.
     pub forwarded_for: Option<IpAddr>,
     /// Whether the connection is encrypted.
     pub secure: bool,

@@ -3,6 +3,7 @@
 //! Paths name streams and times, never files: what a request asks for is looked up among the recordings that there are, and
 //! nothing else is ever opened.
 
+mod admit;
 mod ask;
 mod movie;
 mod playlist;
@@ -21,13 +22,14 @@ use hyper::{Method, Response, StatusCode};
 use tokio::io::AsyncSeekExt;
 use tokio::sync::{Semaphore, mpsc};
 
+use self::admit::{about, is_of, query_for};
 use self::ask::Ask;
 use self::movie::Movie;
 use self::source::{Shared as SharedSource, Source};
 use super::catalog::{self, Entry};
 use super::template::rfc3339;
 use super::{Inner, Records, format_name, lock, retention};
-use crate::hub::DEFAULT_VHOST;
+use crate::hub::{Action, DEFAULT_VHOST};
 use crate::net::http::{
     Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, mime, put, reply_range, text_reply,
 };
@@ -49,6 +51,8 @@ const MAX_SEGMENT: usize = 4096;
 pub struct Playback {
     shared: Arc<Inner>,
     state: Arc<State>,
+    #[cfg(feature = "access")]
+    access: Option<Arc<crate::access::Access>>,
 }
 
 struct State {
@@ -80,7 +84,12 @@ impl Playback {
             movies: Mutex::default(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
         };
-        Self { shared: Arc::clone(&records.inner), state: Arc::new(state) }
+        Self {
+            shared: Arc::clone(&records.inner),
+            state: Arc::new(state),
+            #[cfg(feature = "access")]
+            access: None,
+        }
     }
 }
 
@@ -92,15 +101,32 @@ impl Service for Playback {
         Box::pin(async move {
             let Ok(turn) = Arc::clone(&self.state.turns).acquire_owned().await else { return request.into() };
             let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
+            let head = request.head.clone();
+            let about = tokio::task::spawn_blocking(move || {
+                let all = state.list(&shared, false);
+                (about(&shared, &head, &all), all)
+            });
+            // What is answered is what was admitted, whatever comes meanwhile: it is found in the same list.
+            let Ok((about, all)) = about.await else { return failed().into() };
+            let who = match self.admit(&request, about).await {
+                Ok(who) => who,
+                Err(reply) => return reply.into(),
+            };
+            let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
             let (head, peer) = (request.head.clone(), request.peer);
             let answer = tokio::task::spawn_blocking(move || {
-                let answer = state.answer(&shared, &head, &peer);
+                let answer = state.answer(&shared, &head, &peer, &all);
                 drop(turn);
                 answer
             });
             match answer.await {
                 Ok(Ok(Answer::Unknown)) => request.into(),
-                Ok(Ok(answer)) => reply(answer, &request.head).await.into(),
+                Ok(Ok(answer)) => {
+                    if matches!(answer, Answer::Deleted) {
+                        self.deleted(&who, &request.head.path);
+                    }
+                    reply(answer, &request.head).await.into()
+                }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
                     text_reply(StatusCode::PAYLOAD_TOO_LARGE, format_args!("413: {error}")).into()
                 }
@@ -108,27 +134,21 @@ impl Service for Playback {
                     log::warn!(session:% = request.peer.id; "{:?}: {error}", request.head);
                     text_reply(StatusCode::NOT_FOUND, "404: the recording can't be read (any more)").into()
                 }
-                Err(_) => text_reply(StatusCode::INTERNAL_SERVER_ERROR, "500: this failed").into(),
+                Err(_) => failed().into(),
             }
         })
     }
 }
 
 impl State {
-    fn answer(&self, shared: &Inner, head: &Head, peer: &Peer) -> io::Result<Answer> {
+    fn answer(&self, shared: &Inner, head: &Head, peer: &Peer, all: &[Entry]) -> io::Result<Answer> {
         let asked =
             ["vhost", "domain"].iter().find_map(|key| head.param(key).filter(|value| !value.is_empty()));
         let vhost = match shared.hub.name(asked.as_deref().unwrap_or(&head.host), "a", "b") {
             Ok(name) => name.vhost,
             Err(_) => return Ok(Answer::Unknown),
         };
-        let all = self.list(shared, false);
-        let of = |entry: &Entry, stream: &str| {
-            let name = &entry.ident.name;
-            name.vhost == vhost
-                && stream.strip_prefix(name.app.as_str()).and_then(|rest| rest.strip_prefix('/'))
-                    == Some(name.stream.as_str())
-        };
+        let of = |entry: &Entry, stream: &str| is_of(entry, &vhost, stream);
         let known = |stream: &str| all.iter().any(|entry| of(entry, stream));
         let Some(ask) = Ask::read(&head.path, known) else { return Ok(Answer::Unknown) };
         let refuse = |text: String| Ok(Answer::Refused(StatusCode::BAD_REQUEST, format!("400: {text}")));
@@ -145,13 +165,18 @@ impl State {
             found.cloned()
         };
         // A player's copy of a playlist may ask for what is in it under the same vhost.
-        let query = asked.as_deref().map_or(String::new(), |vhost| format!("?vhost={}", encode(vhost)));
+        let query = query_for(head, asked.as_deref());
         let gone = || {
             Answer::Refused(StatusCode::NOT_FOUND, "404: there is no such recording (any more)".to_owned())
         };
         match ask {
             Ask::Streams => match ask::page(head) {
-                Ok((limit, after)) => Ok(json(streams(&all, &vhost, limit, after.as_deref()))),
+                Ok((limit, after)) => {
+                    // Names of streams that not everybody may play are not for everybody.
+                    let mut open = all.to_vec();
+                    open.retain(|entry| !shared.hub.guards(Action::Play, &entry.ident.name));
+                    Ok(json(streams(&open, &vhost, limit, after.as_deref())))
+                }
                 Err(text) => refuse(text),
             },
             Ask::List { stream } => match (ask::span(head), ask::page(head)) {
@@ -214,10 +239,6 @@ impl State {
                 };
                 if !deletes {
                     return Ok(Answer::File(Box::new(entry)));
-                }
-                if !is_local(peer, head) {
-                    let text = "403: recordings are deleted from the machine itself, e.g. by curl there";
-                    return Ok(Answer::Refused(StatusCode::FORBIDDEN, text.to_owned()));
                 }
                 if entry.growing.is_some() {
                     return Ok(Answer::Refused(StatusCode::CONFLICT, "409: it is being written".to_owned()));
@@ -317,13 +338,8 @@ fn within<'a>(entries: &[&'a Entry], (from_ms, to_ms): (i64, i64)) -> Vec<&'a En
     entries.iter().filter(overlaps).copied().collect()
 }
 
-/// Whether a request comes from this machine itself: not by a proxy on it, nor from a page in its browser.
-fn is_local(peer: &Peer, head: &Head) -> bool {
-    const BY_OTHERS: [&str; 6] =
-        ["forwarded", "origin", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
-    peer.addr.ip().to_canonical().is_loopback()
-        && peer.forwarded_for.is_none()
-        && !BY_OTHERS.iter().any(|name| head.headers.contains_key(*name))
+fn failed() -> Reply {
+    text_reply(StatusCode::INTERNAL_SERVER_ERROR, "500: this failed")
 }
 
 /// A recording for those who look from outside.

@@ -8,6 +8,7 @@ use super::streams::url;
 use super::{Answer, Call, Kbps, code};
 use crate::control::json::{Cents, Json, object};
 use crate::hub::{Action, ClientStats};
+use crate::net::masked;
 
 /// `/api/v1/clients/[id]`: reads, or with DELETE ends one.
 pub(super) fn clients(call: &Call<'_>, id: &str) -> Answer {
@@ -52,9 +53,9 @@ impl Json for Client {
                 ("vhost", vhost),
                 ("stream", &stats.stream_id),
                 ("ip", &client.ip().to_string()),
-                ("pageUrl", &client.page_url),
-                ("swfUrl", &client.swf_url),
-                ("tcUrl", &client.tc_url),
+                ("pageUrl", &masked(&client.page_url)),
+                ("swfUrl", &masked(&client.swf_url)),
+                ("tcUrl", &masked(&client.tc_url)),
                 ("url", &url(&stats.name)),
                 ("name", name),
                 ("type", &client.kind.as_str()),

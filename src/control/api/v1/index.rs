@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Answer, Call, code};
 use crate::control::json::{Json, Object, Time};
+use crate::net::masked_query;
 
 /// `/`
 pub(super) fn root(call: &Call<'_>) -> Answer {
@@ -180,7 +181,7 @@ pub(super) fn raw(call: &Call<'_>) -> Answer {
 pub(super) fn requests(call: &Call<'_>) -> Answer {
     let head = call.head;
     let scheme = if call.peer.secure { "https" } else { "http" };
-    let query = if head.query.is_empty() { String::new() } else { format!("?{}", head.query) };
+    let query = if head.query.is_empty() { String::new() } else { format!("?{}", masked_query(&head.query)) };
     let host = head.header(hyper::header::HOST).unwrap_or_default();
     let texts: Vec<(String, String)> = head
         .headers

@@ -9,6 +9,7 @@ use super::{Answer, Call, Kbps, code};
 use crate::control::json::{Cents, Json, Object, Time, object};
 use crate::hub::{DEFAULT_VHOST, StreamName, StreamStats};
 use crate::media::{Codec, Direction, Kind, Track};
+use crate::net::masked;
 
 /// A vhost, with the sums of its streams.
 struct Vhost {
@@ -143,7 +144,7 @@ impl Json for Stream {
                 ("name", &stats.name.stream),
                 ("vhost", vhost),
                 ("app", &stats.name.app),
-                ("tcUrl", &publisher.map_or("", |client| client.tc_url.as_str())),
+                ("tcUrl", &publisher.map_or_else(String::new, |client| masked(&client.tc_url))),
                 ("url", &url(&stats.name)),
                 ("live_ms", now_ms),
                 ("clients", &clients(stats)),
