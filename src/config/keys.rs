@@ -1,6 +1,8 @@
 //! How a key is declared: once, with its name, type, default, range and words.
 
 use super::item::{Item, Kind, Problems};
+#[cfg(feature = "api")]
+use super::value::Shape;
 use super::value::Value;
 
 /// One key, as shown in `conf/full.toml`, by `rillbox check` and to whoever compares two configurations.
@@ -19,6 +21,9 @@ pub struct Key {
     pub doc: &'static [&'static str],
     /// What a reload does with it.
     pub reload: Reload,
+    /// What it is in JSON.
+    #[cfg(feature = "api")]
+    pub(super) shape: Shape,
 }
 
 /// What a walk comes by.
@@ -60,11 +65,28 @@ pub struct Difference {
     pub new: Option<String>,
     /// What a reload does with it.
     pub reload: Reload,
+    /// Whether the key is one of [`Key::is_local`].
+    #[cfg(feature = "api")]
+    local: bool,
 }
 
 impl Difference {
     pub(super) fn of(key: &Key, old: Option<String>, new: Option<String>) -> Self {
-        Self { path: key.path.clone(), old, new, reload: key.reload }
+        Self {
+            path: key.path.clone(),
+            old,
+            new,
+            reload: key.reload,
+            #[cfg(feature = "api")]
+            local: key.is_local(),
+        }
+    }
+
+    /// Whether the key is left to those who can write the file.
+    #[cfg(feature = "api")]
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.local
     }
 }
 
@@ -105,6 +127,8 @@ impl<T: Value> Node for T {
             range: about.range.clone(),
             doc: about.doc,
             reload: about.reload,
+            #[cfg(feature = "api")]
+            shape: T::SHAPE,
         }));
     }
 

@@ -75,13 +75,40 @@ pub fn load(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
+    let text = file.map_or_else(|| Ok(String::new()), read)?;
+    load_text(file, &text, env)
+}
+
+/// As [`load`], where the file's text is known already.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_text(
+    file: Option<&Path>,
+    text: &str,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
     let env: Vec<(String, String)> = env.into_iter().collect();
     #[cfg(feature = "srs-conf")]
     if file.is_none_or(is_srs) && srs::env_only(&env) {
         return parse(ENV_ONLY.0, ENV_ONLY.1, env);
     }
-    let Some(path) = file else { return parse("", "", env) };
-    parse(&path.display().to_string(), &read(path)?, env)
+    parse(&file.map_or(String::new(), |file| file.display().to_string()), text, env)
+}
+
+/// The keys that the environment sets in the place of a text in TOML, each with its variable.
+#[cfg(feature = "api")]
+#[must_use]
+pub fn by_environment(
+    text: &str,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Vec<(Vec<String>, String)> {
+    let Some(root) = toml_item(text, &mut Problems::default()) else { return Vec::new() };
+    let set: Vec<String> =
+        env.into_iter().map(|(name, _)| name).filter(|name| name.starts_with(PREFIX)).collect();
+    let set = |name: &String| set.iter().find(|variable| variable.eq_ignore_ascii_case(name)).cloned();
+    variables(&root).into_iter().filter_map(|(name, path)| Some((path, set(&name)?))).collect()
 }
 
 /// The text of the configuration in the file `path`.
@@ -212,7 +239,7 @@ impl<'a> Source<'a> {
 }
 
 /// What a text in TOML says; `None` when it is none.
-fn toml_item(text: &str, problems: &mut Problems) -> Option<Item> {
+pub(super) fn toml_item(text: &str, problems: &mut Problems) -> Option<Item> {
     let lines = Lines::of(text);
     match DeTable::parse(text) {
         Ok(table) => Some(table_item(&lines, table.get_ref(), Place::Unknown)),

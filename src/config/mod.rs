@@ -4,7 +4,11 @@
 //! the environment, in that order. [`Config::vhost`] gives what holds for one stream.
 
 mod access;
+#[cfg(feature = "api")]
+mod document;
 mod item;
+#[cfg(feature = "api")]
+mod json;
 mod keys;
 mod load;
 mod reference;
@@ -23,12 +27,18 @@ use std::time::Duration;
 use log::LevelFilter;
 
 pub use self::access::{IpRule, Network, PasswordHash, Pattern, Role, Secret, Secrets, User, Users};
+#[cfg(feature = "api")]
+pub use self::document::Document;
 pub use self::item::Problem;
+#[cfg(feature = "api")]
+pub use self::json::schema;
 pub use self::keys::{Changes, Difference, Key, Reload};
 use self::keys::{Entry, Node, section};
+#[cfg(feature = "api")]
+pub use self::load::by_environment;
 #[cfg(feature = "srs-conf")]
 pub use self::load::convert;
-pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, is_srs, load, parse, read, read_input};
+pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, is_srs, load, load_text, parse, read, read_input};
 pub use self::reference::reference;
 pub use self::store::{StoreError, store};
 pub use self::value::duration as duration_of;
@@ -165,6 +175,8 @@ section! {
         live segment_memory: Size = Size::new(0), Size::new(0)..=Size::new(1 << 40);
         /// File that holds the process id while the server runs, and keeps a second one from starting.
         restart pid_file: Option<PathBuf> = None;
+        /// Whether this file is read anew when it changes, as SIGHUP has it read.
+        live watch_config: bool = false;
         /// The board's watchdog, e.g. "/dev/watchdog": fed while the server lives and given up by a clean stop, so that the
         /// board restarts when the server hangs or dies. "": none.
         restart watchdog: Option<PathBuf> = None;

@@ -12,10 +12,33 @@ pub(super) trait Value: Clone + PartialEq {
     const EXPECTED: &'static str;
     /// Whether what it holds is never shown, not even when it is wrong.
     const SECRET: bool = false;
+    /// What it is in JSON.
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Text;
     /// The value, if `item` is one.
     fn parse(item: &Item) -> Option<Self>;
     /// The value as TOML.
     fn text(&self) -> String;
+}
+
+/// What a value is in JSON.
+#[cfg(feature = "api")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Addresses,
+    /// What its type has no word for.
+    #[expect(dead_code, reason = "types to come")]
+    Any,
+    Bool,
+    Duration,
+    Number,
+    /// A place on this machine.
+    Path,
+    Ratio,
+    Size,
+    Text,
+    Texts,
+    Words(&'static [&'static str]),
 }
 
 /// A number of bytes.
@@ -87,6 +110,8 @@ macro_rules! choice {
 
         impl Value for $Name {
             const EXPECTED: &'static str = $expected;
+            #[cfg(feature = "api")]
+            const SHAPE: Shape = Shape::Words(&[$( $word ),+]);
 
             fn parse(item: &Item) -> Option<Self> {
                 match item.word()? {
@@ -292,6 +317,8 @@ pub enum LogTarget {
 }
 
 impl Value for bool {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Bool;
     const EXPECTED: &'static str = "true or false";
 
     fn parse(item: &Item) -> Option<Self> {
@@ -312,6 +339,8 @@ impl Value for bool {
 }
 
 impl Value for u32 {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Number;
     const EXPECTED: &'static str = "a number";
 
     fn parse(item: &Item) -> Option<Self> {
@@ -340,6 +369,8 @@ impl Value for String {
 }
 
 impl Value for Vec<String> {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Texts;
     const EXPECTED: &'static str = "texts such as [\"live/*\", \"cam/front\"] ([] for none)";
 
     fn parse(item: &Item) -> Option<Self> {
@@ -359,6 +390,8 @@ impl Value for Vec<String> {
 }
 
 impl Value for Ratio {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Ratio;
     const EXPECTED: &'static str = "a factor such as 2.1";
 
     fn parse(item: &Item) -> Option<Self> {
@@ -386,6 +419,8 @@ impl Value for Ratio {
 }
 
 impl Value for Duration {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Duration;
     const EXPECTED: &'static str = "a duration such as \"10s\", \"350ms\" or \"5m\"";
 
     fn parse(item: &Item) -> Option<Self> {
@@ -435,6 +470,8 @@ fn split(text: &str, wanted: impl Fn(char) -> bool) -> Option<(&str, &str)> {
 }
 
 impl Value for Size {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Size;
     const EXPECTED: &'static str = "a size such as \"64KiB\" or \"16MiB\", or a number of bytes";
 
     fn parse(item: &Item) -> Option<Self> {
@@ -462,6 +499,8 @@ impl Value for Size {
 }
 
 impl Value for Option<PathBuf> {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Path;
     const EXPECTED: &'static str = "a path (\"\" for none)";
 
     fn parse(item: &Item) -> Option<Self> {
@@ -478,6 +517,8 @@ impl Value for Option<PathBuf> {
 }
 
 impl Value for Vec<SocketAddr> {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Addresses;
     const EXPECTED: &'static str =
         "addresses such as [\"[::]:1935\", \"127.0.0.1:1935\"] or a port for all addresses ([] for none)";
 
@@ -553,6 +594,8 @@ impl Value for Wait {
 }
 
 impl Value for log::LevelFilter {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Words(&["off", "error", "warn", "info", "debug", "trace"]);
     const EXPECTED: &'static str = "\"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
 
     fn parse(item: &Item) -> Option<Self> {
@@ -565,6 +608,8 @@ impl Value for log::LevelFilter {
 }
 
 impl Value for LogTarget {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Path;
     const EXPECTED: &'static str = "\"stderr\", \"syslog\" or a file's path";
 
     fn parse(item: &Item) -> Option<Self> {

@@ -3,10 +3,13 @@
 //! | room | what |
 //! |---|---|
 //! | [`api`] | the HTTP API: `/api/v1` as SRS answers it, `/api/v2` our own, health |
+//! | [`command`] | what the API asks of the server: a reload, a change of the configuration |
 //! | [`system`] | what the machine and this process do, read from `/proc` when someone asks |
 //! | [`json`] | JSON written from declarations that its schemas are made of, too |
 
 #[cfg(feature = "api")]
 pub mod api;
+#[cfg(feature = "api")]
+pub mod command;
 pub mod json;
 pub mod system;

@@ -75,7 +75,7 @@ fn current(file: &Path) -> Result<Config, String> {
     }
 }
 
-fn line(Difference { path, old, new, reload }: &Difference) -> String {
+fn line(Difference { path, old, new, reload, .. }: &Difference) -> String {
     let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".into());
     let restart = match reload {
         Reload::Live => "",

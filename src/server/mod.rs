@@ -6,6 +6,8 @@
 //! | SIGUSR1 | opens the log file anew |
 //! | SIGTERM, SIGINT | stops: no new connections, publishers and readers are seen off, the process ends within `server.shutdown_timeout`; a second one ends it at once |
 //!
+//! With `server.watch_config` a change of the file is as good as SIGHUP. The API changes the file itself.
+//!
 //! Under systemd (`Type=notify-reload`, `Type=notify`) the manager is told when we are ready, reload and
 //! stop. Listening sockets that the manager passes (sd_listen_fds(3)) stand in the place of the key that they are named
 //! after (`FileDescriptorName=rtmp.listen`), or whose port they have; a reload leaves them.
@@ -26,6 +28,7 @@
 //! | the device can't be opened | told as an error, tried again each 30 s; the server serves |
 
 mod apply;
+mod change;
 #[cfg(all(target_env = "musl", target_pointer_width = "32"))]
 mod clock;
 mod limits;
@@ -37,6 +40,7 @@ mod report;
 mod room;
 mod services;
 mod sockets;
+mod watch;
 mod watchdog;
 
 use std::io;
@@ -50,11 +54,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+#[cfg(feature = "api")]
+use self::change::Storing;
 use self::memory::Memory;
 use self::notify::Notify;
 use self::pid::PidFile;
 use self::services::Services;
 use self::sockets::Sockets;
+use self::watch::Watch;
 use self::watchdog::Watchdog;
 use crate::config::{self, Config, ConfigError, Loaded, Shared, StoreError};
 use crate::id::Instance;
@@ -175,7 +182,9 @@ pub fn token(line: Vec<String>, file: Option<PathBuf>) -> Result<String, Box<dyn
 /// It can't start; nothing was served then.
 pub fn run(file: Option<&Path>) -> Result<(), ServerError> {
     let passed = passed_sockets(|name| std::env::var(name).ok());
-    let Loaded { mut config, warnings, .. } = load(file)?;
+    let text = file.map_or_else(|| Ok(String::new()), config::read)?;
+    let Loaded { mut config, warnings, .. } = config::load_text(file, &text, environment())?;
+    services::usable(&config)?;
     let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     let sockets = Sockets::new(passed, &mut config, &mut warnings);
     Instance::name(&config.server.id);
@@ -186,7 +195,7 @@ pub fn run(file: Option<&Path>) -> Result<(), ServerError> {
     }
     let runtime = runtime(config.server.workers)?;
     let result = runtime.block_on(async {
-        let mut server = Server::start(file, config, sockets)?;
+        let mut server = Server::start(file, text, config, sockets)?;
         server.run().await;
         server.stop().await;
         Ok(())
@@ -220,6 +229,16 @@ struct Server<'a> {
     notify: Notify,
     watchdog: Watchdog,
     signals: Signals,
+    /// The file's text that is in force; without a file what changes make of none.
+    text: String,
+    /// The file's text that was read last, right or wrong.
+    seen: String,
+    watch: Option<Watch>,
+    #[cfg(feature = "api")]
+    commands: tokio::sync::mpsc::Receiver<crate::control::command::Command>,
+    /// A change that has to reach the disk before anything else is changed.
+    #[cfg(feature = "api")]
+    storing: Option<Storing>,
 }
 
 struct Signals {
@@ -257,20 +276,51 @@ impl StopSignals {
 }
 
 impl<'a> Server<'a> {
-    fn start(file: Option<&'a Path>, config: Config, sockets: Sockets) -> Result<Self, ServerError> {
+    fn start(
+        file: Option<&'a Path>,
+        text: String,
+        config: Config,
+        sockets: Sockets,
+    ) -> Result<Self, ServerError> {
         // First, so that no signal kills us while we start.
         let signals = Signals::new()?;
         let (all, per_address) = connections(&config);
         let limit = ConnectionLimit::new(all, per_address);
         let notify = Notify::new(|name| std::env::var(name).ok());
         let config = Shared::new(config);
-        let mut services = Services::new(&config, limit.clone(), sockets);
-        services.apply(&config.current())?;
+        #[cfg(feature = "api")]
+        let (orders, commands) = crate::control::command::Commands::channel();
+        let mut services = Services::new(
+            &config,
+            limit.clone(),
+            sockets,
+            #[cfg(feature = "api")]
+            &orders,
+        );
+        let ready = services.prepare(&config.current())?;
+        services.open(ready);
         let watchdog = Watchdog::new(config.current().server.watchdog.as_deref(), notify.watchdog_interval());
         let greeting = services.greeting();
         ::log::info!("rillbox {} is ready; {greeting}", env!("CARGO_PKG_VERSION"));
         notify.ready(&greeting);
-        Ok(Self { file, config, limit, services, notify, watchdog, signals })
+        let mut server = Self {
+            file,
+            config,
+            limit,
+            services,
+            notify,
+            watchdog,
+            signals,
+            seen: text.clone(),
+            text,
+            watch: None,
+            #[cfg(feature = "api")]
+            commands,
+            #[cfg(feature = "api")]
+            storing: None,
+        };
+        server.watch_file();
+        Ok(server)
     }
 
     /// Handles signals and the time until a signal to stop.
@@ -282,12 +332,36 @@ impl<'a> Server<'a> {
         // A tick that is early by less is in time.
         const HALF: Duration = Duration::from_millis(500);
         loop {
+            // One change after the other.
+            #[cfg(feature = "api")]
+            let idle = self.storing.is_none();
+            #[cfg(not(feature = "api"))]
+            let idle = true;
+            #[cfg(feature = "api")]
+            let (commands, storing) = (self.commands.recv(), Storing::done(&mut self.storing));
+            #[cfg(not(feature = "api"))]
+            let (commands, storing) = (std::future::pending::<()>(), std::future::pending::<()>());
             tokio::select! {
                 signal = self.signals.stop.next() => {
                     ::log::info!("{signal}: stopping");
                     return;
                 }
-                _ = self.signals.hangup.recv() => self.reload(),
+                _ = self.signals.hangup.recv(), if idle => drop(self.reload()),
+                () = changed(&mut self.watch), if idle => self.reload_if_new(),
+                command = commands, if idle => {
+                    #[cfg(feature = "api")]
+                    if let Some(command) = command {
+                        self.command(command);
+                    }
+                    #[cfg(not(feature = "api"))]
+                    let () = command;
+                },
+                result = storing, if !idle => {
+                    #[cfg(feature = "api")]
+                    self.stored(result);
+                    #[cfg(not(feature = "api"))]
+                    let () = result;
+                },
                 _ = self.signals.user1.recv() => log::reopen(),
                 () = tick(&mut beat) => feed(&mut self.watchdog, &self.services, &self.notify),
                 _ = second.tick() => {
@@ -302,55 +376,6 @@ impl<'a> Server<'a> {
                 }
             }
         }
-    }
-
-    /// Puts in force what the file says now, or leaves all as it is.
-    fn reload(&mut self) {
-        self.notify.reloading();
-        match self.try_reload() {
-            Ok(()) => {}
-            Err(error) => {
-                for line in error.to_string().lines() {
-                    ::log::error!("reload: {line}");
-                }
-                ::log::error!("reload: the configuration is wrong, so that nothing was changed");
-            }
-        }
-        self.notify.ready(&self.services.greeting());
-    }
-
-    fn try_reload(&mut self) -> Result<(), ServerError> {
-        let Loaded { config: mut newer, warnings, .. } = load(self.file)?;
-        self.services.put_sockets_in(&mut newer);
-        let current = self.config.current();
-        let mut config = Config::clone(&current);
-        let changes = config.adopt(&newer);
-        // What can fail comes first.
-        if config.log.target != current.log.target {
-            log::start(&config.log)?;
-        }
-        if let Err(error) = self.services.apply(&config) {
-            if config.log.target != current.log.target {
-                log::start(&current.log)?;
-            }
-            return Err(error);
-        }
-        ::log::set_max_level(config.log.level);
-        let (all, per_address) = connections(&config);
-        self.limit.set_max(all, per_address);
-        self.config.replace(config.clone());
-        self.services.reloaded(&config);
-        for warning in warnings {
-            ::log::warn!("reload: {warning}");
-        }
-        for change in &changes.restart {
-            ::log::warn!("reload: {change} needs a restart");
-        }
-        match changes.applied.len() {
-            0 => ::log::info!("reload: nothing else to change"),
-            _ => ::log::info!("reload: now {}", changes.applied.join(", ")),
-        }
-        Ok(())
     }
 
     /// Sees everybody off, but not for ever.
@@ -377,6 +402,14 @@ impl<'a> Server<'a> {
         } else {
             ::log::warn!("stopped with {} connections open", self.limit.open());
         }
+    }
+}
+
+/// Word that the configuration file may be another one; never, if it isn't watched.
+async fn changed(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
     }
 }
 

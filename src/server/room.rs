@@ -76,6 +76,7 @@ pub(super) fn rooms(
     config: &Shared,
     hub: &Hub,
     #[cfg(feature = "access")] access: &std::sync::Arc<crate::access::Access>,
+    #[cfg(feature = "api")] commands: &crate::control::command::Commands,
 ) -> Vec<Box<dyn Room>> {
     let mut rooms: Vec<Box<dyn Room>> = Vec::new();
     #[cfg(feature = "segments")]
@@ -91,7 +92,7 @@ pub(super) fn rooms(
     #[cfg(all(feature = "api", not(feature = "record")))]
     let recorder = None;
     #[cfg(feature = "api")]
-    let api = crate::control::api::Api::new(hub.clone(), config.clone(), recorder);
+    let api = crate::control::api::Api::new(hub.clone(), config.clone(), commands.clone(), recorder);
     #[cfg(feature = "api")]
     rooms.push(Box::new(api::ApiRoom::new(config, &api)));
     #[cfg(feature = "http")]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::room::{Door, Room, Security, rooms};
+use super::room::{Door, Room, Security, Serve, rooms};
 use super::sockets::Sockets;
 use super::{ServerError, memory, report};
 use crate::config::{Config, Shared};
@@ -47,6 +47,14 @@ pub(super) struct Services {
     certificate: Option<Certificate>,
 }
 
+/// Doors that are open and not yet served, and which of all shall be.
+pub(super) struct Ready {
+    wanted: Vec<(&'static str, SocketAddr)>,
+    new: Vec<(Door, SocketAddr, Probe, Serve)>,
+    #[cfg(feature = "tls")]
+    certificate: Option<Certificate>,
+}
+
 struct OpenDoor {
     door: Door,
     /// As the system gave it.
@@ -56,7 +64,12 @@ struct OpenDoor {
 }
 
 impl Services {
-    pub fn new(config: &Shared, limit: ConnectionLimit, sockets: Sockets) -> Self {
+    pub fn new(
+        config: &Shared,
+        limit: ConnectionLimit,
+        sockets: Sockets,
+        #[cfg(feature = "api")] commands: &crate::control::command::Commands,
+    ) -> Self {
         let hub = Hub::new(config.clone());
         hub.limit_memory(memory::for_rings(&config.current().server));
         #[cfg(feature = "access")]
@@ -71,6 +84,8 @@ impl Services {
             &hub,
             #[cfg(feature = "access")]
             &access,
+            #[cfg(feature = "api")]
+            commands,
         );
         Self {
             limit,
@@ -88,10 +103,12 @@ impl Services {
         self.sockets.put_in(config);
     }
 
-    /// Listens where `config` says, and only there. When that is not possible, nothing changes.
-    pub fn apply(&mut self, config: &Config) -> Result<(), ServerError> {
+    /// Opens what `config` wants beyond what there is. Nothing changes yet; what was opened is closed when it is dropped.
+    pub fn prepare(&self, config: &Config) -> Result<Ready, ServerError> {
         #[cfg(feature = "tls")]
-        self.certify(config)?;
+        let certificate = certificate(config)?;
+        #[cfg(feature = "tls")]
+        let shown = self.certificate.as_ref().or(certificate.as_ref());
         let options = TcpOptions {
             notsent_lowat: u32::try_from(config.delivery.notsent_lowat.bytes()).ok(),
             keepalive: Some(config.server.tcp_keepalive).filter(|time| !time.is_zero()),
@@ -108,7 +125,10 @@ impl Services {
                 if known {
                     continue;
                 }
-                let security = self.security(&door)?;
+                #[cfg(feature = "tls")]
+                let security = security(&door, shown)?;
+                #[cfg(not(feature = "tls"))]
+                let security = Security::Plain;
                 let listener = match self.sockets.find(door.key, door.address) {
                     Some(socket) => Listener::passed(socket, door.address, self.limit.clone(), options),
                     None => Listener::bind(door.address, self.limit.clone(), options),
@@ -118,19 +138,30 @@ impl Services {
                 new.push((door, local, probe, room.serve(listener, security)));
             }
         }
+        Ok(Ready {
+            wanted,
+            new,
+            #[cfg(feature = "tls")]
+            certificate,
+        })
+    }
+
+    /// Listens where it was prepared to, and only there.
+    pub fn open(&mut self, ready: Ready) {
+        #[cfg(feature = "tls")]
+        self.certify(ready.certificate);
         self.open.retain(|open| {
-            let stays = wanted.contains(&same(&open.door));
+            let stays = ready.wanted.contains(&same(&open.door));
             if !stays {
                 open.accepting.abort();
                 log::info!("{} no longer listens on {}", open.door.name, open.local);
             }
             stays
         });
-        for (door, local, probe, serve) in new {
+        for (door, local, probe, serve) in ready.new {
             log::info!("{} listens on {local}", door.name);
             self.open.push(OpenDoor { door, local, accepting: tokio::spawn(serve), probe });
         }
-        Ok(())
     }
 
     /// `config` is in force now.
@@ -197,25 +228,10 @@ impl Services {
         report::greeting(&listening)
     }
 
-    #[cfg(not(feature = "tls"))]
-    fn security(&self, _: &Door) -> Result<Security, ServerError> {
-        Ok(Security::Plain)
-    }
-
+    /// Shows what was read of the certificate, which may be another one now.
     #[cfg(feature = "tls")]
-    fn security(&self, door: &Door) -> Result<Security, ServerError> {
-        let Some(terms) = door.tls else { return Ok(Security::Plain) };
-        let none =
-            || ServerError::Unusable(format!("{}: expected tls.cert and tls.key to be set, too", door.key));
-        let certificate = self.certificate.as_ref().ok_or_else(none)?;
-        let acceptor = TlsAcceptor::new(certificate, terms.alpn, terms.timeout);
-        acceptor.map(Security::Tls).map_err(|source| ServerError::Net { key: door.key, source })
-    }
-
-    /// Reads the certificate, which may be another one now.
-    #[cfg(feature = "tls")]
-    fn certify(&mut self, config: &Config) -> Result<(), ServerError> {
-        match (certificate(config)?, &self.certificate) {
+    fn certify(&mut self, read: Option<Certificate>) {
+        match (read, &self.certificate) {
             (Some(newer), Some(certificate)) => {
                 certificate.replace(&newer);
                 log::info!("certificate read again: {newer:?}");
@@ -223,8 +239,17 @@ impl Services {
             (Some(newer), None) => self.certificate = Some(newer),
             (None, _) => {}
         }
-        Ok(())
     }
+}
+
+/// What lies before a door.
+#[cfg(feature = "tls")]
+fn security(door: &Door, certificate: Option<&Certificate>) -> Result<Security, ServerError> {
+    let Some(terms) = door.tls else { return Ok(Security::Plain) };
+    let none =
+        || ServerError::Unusable(format!("{}: expected tls.cert and tls.key to be set, too", door.key));
+    let acceptor = TlsAcceptor::new(certificate.ok_or_else(none)?, terms.alpn, terms.timeout);
+    acceptor.map(Security::Tls).map_err(|source| ServerError::Net { key: door.key, source })
 }
 
 /// What makes a door the same after a reload.

@@ -119,6 +119,11 @@ impl Mapper<'_> {
         if let Some(server) = find("http_server").filter(|server| is_on(server)) {
             self.http_server(server);
         }
+        // SRS watches the file of a container unless it is told not to.
+        let watched = find("auto_reload_for_docker").is_none_or(|d| d.arg() != "off");
+        if let Some(docker) = find("in_docker").filter(|d| d.arg() == "on" && watched) {
+            self.set(here, "server.watch_config", docker.place.clone(), Kind::Bool(true));
+        }
         if let Some(full) = find("is_full").filter(|d| d.arg() == "on") {
             let text = "this is SRS's reference file (is_full on): it can't be run";
             self.said.problems.add_at(&full.place, "is_full", text.to_owned());

@@ -62,7 +62,7 @@ const SRT: &str = "this version has no SRT";
 /// Directives outside of vhosts, by their path.
 pub(super) const TOP: &[(&str, Rule)] = &[
     ("asprocess", Lacks("the service manager ends the server")),
-    ("auto_reload_for_docker", Moot("a reload is asked for by SIGHUP")),
+    ("auto_reload_for_docker", Own),
     ("chunk_size", Key("rtmp.chunk_size", Number)),
     ("circuit_breaker", Moot("it guards WebRTC alone")),
     ("daemon", Lacks("it stays in the foreground: let a service manager, or &, put it in the background")),
@@ -87,8 +87,8 @@ pub(super) const TOP: &[(&str, Rule)] = &[
     ("http_server.https.key", Own),
     ("http_server.https.listen", Own),
     ("http_server.listen", Own),
-    ("in_docker", Moot(DOCKER)),
-    ("inotify_auto_reload", Lacks("a reload is asked for by SIGHUP")),
+    ("in_docker", Own),
+    ("inotify_auto_reload", Key("server.watch_config", On)),
     ("is_full", Own),
     ("listen", Own),
     ("max_connections", Key("server.max_connections", Number)),

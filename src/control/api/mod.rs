@@ -25,6 +25,7 @@ use std::time::Instant;
 
 use tokio::sync::{Mutex, watch};
 
+use super::command::Commands;
 use super::system::{Sampler, Served};
 use crate::config::Shared;
 use crate::hub::{Hub, StreamName};
@@ -88,6 +89,7 @@ pub struct RecordedFile {
 struct Inner {
     hub: Hub,
     config: Shared,
+    commands: Commands,
     sampler: Sampler,
     started: Instant,
     #[cfg_attr(not(feature = "record"), expect(dead_code, reason = "nobody records"))]
@@ -102,12 +104,13 @@ struct Inner {
 }
 
 impl Api {
-    /// An API of what `hub` and `recorder` have.
+    /// An API of what `hub` and `recorder` have; `commands` lead to the server.
     #[must_use]
-    pub fn new(hub: Hub, config: Shared, recorder: Option<Arc<dyn Recorder>>) -> Self {
+    pub fn new(hub: Hub, config: Shared, commands: Commands, recorder: Option<Arc<dyn Recorder>>) -> Self {
         let inner = Inner {
             hub,
             config,
+            commands,
             sampler: Sampler::default(),
             started: Instant::now(),
             recorder,
