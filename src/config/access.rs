@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::item::{Item, Kind};
+#[cfg(feature = "api")]
+use super::value::Shape;
 use super::value::{Value, quote};
 use super::vhost::matches;
 
@@ -84,6 +86,8 @@ impl Secrets {
 }
 
 impl Value for Secrets {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Texts;
     const SECRET: bool = true;
     const EXPECTED: &'static str = "up to 8 secrets of 16 characters or more ([] for none)";
 
@@ -310,6 +314,8 @@ impl FromIterator<User> for Users {
 }
 
 impl Value for Users {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Users;
     const SECRET: bool = true;
     const EXPECTED: &'static str = "users, each with its own name, a role (\"viewer\", \"publisher\", \"operator\", \"admin\"), the \
                                     hash that \"rillbox passwd\" makes, and, where it is not for all streams, play and publish \
@@ -367,6 +373,8 @@ fn user(item: &Item) -> Option<User> {
 }
 
 impl Value for Vec<Pattern> {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Texts;
     const EXPECTED: &'static str = "patterns of vhost/app/stream such as [\"*/live/cam*\"], or [\"*\"]";
 
     fn parse(item: &Item) -> Option<Self> {
@@ -486,6 +494,8 @@ impl fmt::Display for IpRule {
 }
 
 impl Value for Vec<IpRule> {
+    #[cfg(feature = "api")]
+    const SHAPE: Shape = Shape::Texts;
     const EXPECTED: &'static str =
         "rules such as [\"allow publish 10.0.0.0/8\", \"deny play 192.0.2.7\", \"allow play all\"]";
 

@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::Config;
 use super::item::{Item, Kind, Problems};
 use super::keys::{Entry, Key, Node, Reload, TOP};
 use super::load::{toml_item, variable_of};
 use super::value::Shape;
+use super::{Config, Role};
 
 impl Config {
     /// The values in force, as the file has them; of secrets only whether they are set (`"***"`).
@@ -30,7 +30,10 @@ impl Key {
 
 fn is_local(path: &str, shape: Shape) -> bool {
     let name = path.rsplit('.').next().unwrap_or_default();
-    shape == Shape::Path || name == "path" || name.ends_with("_file") || name.ends_with("_path")
+    shape == Shape::Path
+        || matches!(name, "path" | "jwt_keys")
+        || name.ends_with("_file")
+        || name.ends_with("_path")
 }
 
 /// The JSON Schema (2020-12) of a whole configuration file.
@@ -119,7 +122,6 @@ fn key_schema(key: &Key) -> Json {
     let list = |items: Json| json!({ "anyOf": [items, { "type": "array", "items": items }] });
     let mut schema = match key.shape {
         Shape::Addresses => list(address),
-        Shape::Any => json!({}),
         Shape::Bool => json!({ "type": "boolean" }),
         Shape::Duration => string("^\\s*([0-9]+(ms|s|m|min|h|d))+\\s*$"),
         Shape::Number => json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
@@ -130,6 +132,18 @@ fn key_schema(key: &Key) -> Json {
             { "type": "string", "pattern": "^\\s*[0-9]+ *(B|KiB|MiB|GiB)?$" },
         ] }),
         Shape::Texts => list(json!({ "type": "string" })),
+        Shape::Users => json!({ "type": "array", "items": {
+            "type": "object",
+            "properties": {
+                "name": { "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9._@+-]+$" },
+                "role": { "type": "string", "enum": Role::ALL.map(Role::as_str) },
+                "hash": { "type": "string", "writeOnly": true },
+                "play": list(json!({ "type": "string" })),
+                "publish": list(json!({ "type": "string" })),
+            },
+            "required": ["name", "role", "hash"],
+            "additionalProperties": false,
+        } }),
         Shape::Words(words) => json!({ "type": "string", "enum": words }),
     };
     set(&mut schema, "description", words(key.doc).into());
@@ -145,6 +159,9 @@ fn key_schema(key: &Key) -> Json {
     set(&mut schema, "x-reload", reload.into());
     set(&mut schema, "x-expected", key.expected.into());
     set(&mut schema, "x-env", variable_of(&key.path).into());
+    if key.secret {
+        set(&mut schema, "writeOnly", true.into());
+    }
     if is_local(&key.path, key.shape) {
         set(&mut schema, "x-local", true.into());
     }

@@ -24,6 +24,9 @@ pub struct Key {
     /// What it is in JSON.
     #[cfg(feature = "api")]
     pub(super) shape: Shape,
+    /// Whether its value is never shown.
+    #[cfg(feature = "api")]
+    pub(super) secret: bool,
 }
 
 /// What a walk comes by.
@@ -82,6 +85,19 @@ impl Difference {
         }
     }
 
+    /// Of a key that says so, whose value isn't shown or is the same but for its order.
+    #[must_use]
+    pub(super) fn hidden(path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            old: None,
+            new: None,
+            reload: Reload::Live,
+            #[cfg(feature = "api")]
+            local: false,
+        }
+    }
+
     /// Whether the key is left to those who can write the file.
     #[cfg(feature = "api")]
     #[must_use]
@@ -129,6 +145,8 @@ impl<T: Value> Node for T {
             reload: about.reload,
             #[cfg(feature = "api")]
             shape: T::SHAPE,
+            #[cfg(feature = "api")]
+            secret: T::SECRET,
         }));
     }
 

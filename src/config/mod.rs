@@ -573,6 +573,23 @@ impl Config {
         changed.chain(gone).collect()
     }
 
+    /// [`Self::differences`], and those that `changes` have and values don't show: secrets.
+    #[must_use]
+    pub fn all_differences(&self, newer: &Self, changes: &Changes) -> Vec<Difference> {
+        let mut all = self.differences(newer);
+        for change in changes.applied.iter().chain(&changes.restart) {
+            let path = change.split(" = ").next().unwrap_or_default();
+            let known = |d: &Difference| d.path == path;
+            if !path.contains(':')
+                && !all.iter().any(known)
+                && newer.keys().iter().any(|key| key.path == path)
+            {
+                all.push(Difference::hidden(path));
+            }
+        }
+        all
+    }
+
     /// Takes over what may change while running, and says what that was, and what waits for a restart.
     pub fn adopt(&mut self, newer: &Self) -> Changes {
         let mut changes = Changes::default();

@@ -26,9 +26,6 @@ pub(super) trait Value: Clone + PartialEq {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     Addresses,
-    /// What its type has no word for.
-    #[expect(dead_code, reason = "types to come")]
-    Any,
     Bool,
     Duration,
     Number,
@@ -38,6 +35,7 @@ pub(super) enum Shape {
     Size,
     Text,
     Texts,
+    Users,
     Words(&'static [&'static str]),
 }
 

@@ -3,8 +3,6 @@
 //! A change is prepared first: whatever can fail (ports, certificates, the log's file) is done, and nothing is changed when it
 //! does. A change by the API reaches the disk before it is in force, and is in force before it is confirmed.
 
-use std::path::Path;
-
 use super::services::Ready;
 use super::watch::Watch;
 use super::{Server, ServerError, connections, environment, log, services};
@@ -80,7 +78,7 @@ impl Server<'_> {
         let current = self.config.current();
         let mut config = Config::clone(&current);
         let changes = config.adopt(&newer);
-        let differences = current.differences(&newer);
+        let differences = current.all_differences(&newer, &changes);
         let ready = self.services.prepare(&config)?;
         let warnings = warnings.iter().map(ToString::to_string).collect();
         Ok(Step { config, changes, differences, warnings, ready })
@@ -129,11 +127,13 @@ pub(super) use self::api::Storing;
 
 #[cfg(feature = "api")]
 mod api {
+    use std::path::Path;
+
     use serde_json::Value;
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
 
-    use super::{Changed, Path, Server, ServerError, Step, environment};
+    use super::{Changed, Server, ServerError, Step, environment};
     use crate::config::{self, ConfigError, Document, Loaded, StoreError};
     use crate::control::command::{Answer, Applied, Command, Refused};
 
@@ -297,12 +297,8 @@ mod api {
     }
 
     fn applied(changed: Changed, written: bool) -> Applied {
-        let mut applied = Applied::default();
-        applied.differences = changed.differences;
-        applied.needs_restart = changed.restart;
-        applied.warnings = changed.warnings;
-        applied.written = written;
-        applied
+        let Changed { differences, restart: needs_restart, warnings } = changed;
+        Applied { differences, needs_restart, warnings, written }
     }
 
     fn invalid(error: ConfigError) -> Refused {

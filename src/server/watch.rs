@@ -167,9 +167,9 @@ mod tests {
         };
         assert_eq!(all("r.toml"), [dir.clone(), dir.join("..1")]);
         assert_eq!(all("round/./round/r.toml"), [dir.clone(), dir.join("..1")]);
-        assert_eq!(all("..1/../none.toml"), [dir.clone()]);
+        assert_eq!(all("..1/../none.toml"), std::slice::from_ref(dir));
         symlink("loop", dir.join("loop")).unwrap();
-        assert_eq!(all("loop"), [dir.clone()]);
+        assert_eq!(all("loop"), std::slice::from_ref(dir));
     }
 
     #[tokio::test]

@@ -89,6 +89,7 @@ pub struct RecordedFile {
 struct Inner {
     hub: Hub,
     config: Shared,
+    #[allow(dead_code, reason = "to come: reload, changes of the configuration")]
     commands: Commands,
     sampler: Sampler,
     started: Instant,
