@@ -78,6 +78,10 @@ section! {
         live http: Http = Http::default();
         /// How media reaches RTMP and HTTP readers.
         live delivery: Delivery = Delivery::default();
+        /// A server of yours is told each so often that this one lives.
+        live heartbeat: Heartbeat = Heartbeat::default();
+        /// Figures for Prometheus.
+        live metrics: Metrics = Metrics::default();
         /// What holds for streams.
         live vhost: Vhosts = Vhosts::default();
     }
@@ -276,6 +280,40 @@ section! {
 }
 
 section! {
+    /// A server of yours is told each so often that this one lives, by a POST of JSON as SRS makes it.
+    pub struct Heartbeat {
+        /// Whether it is told.
+        live enabled: bool = false;
+        /// How often.
+        live interval: Duration = secs(10), secs(1)..=secs(86_400);
+        /// Where.
+        live url: String = "http://127.0.0.1:8085/api/v1/servers".to_owned();
+        /// What this machine is called there.
+        live device_id: String = String::new();
+        /// Whether it is told what the machine and this process do, too.
+        live summaries: bool = false;
+        /// Whether it is told where RTMP, HTTP and the API listen.
+        live ports: bool = false;
+    }
+}
+
+section! {
+    /// Figures for Prometheus, in its text form and in that of OpenMetrics: /metrics where the API listens.
+    pub struct Metrics {
+        /// Whether they are served.
+        live enabled: bool = true;
+        /// Where else they are served, e.g. "127.0.0.1:9972". [] is nowhere else.
+        live listen: Vec<SocketAddr> = Vec::new();
+        /// The value of a label `label` that srs_build_info gets. "": none.
+        live label: String = String::new();
+        /// The value of a label `tag` that srs_build_info gets. "": none.
+        live tag: String = String::new();
+        /// How many streams have figures of their own, those that have been there longest; the others are summed up as "other".
+        live max_streams: u32 = 1000, 0..=100_000;
+    }
+}
+
+section! {
     /// What holds for the streams of a vhost.
     pub struct Vhost {
         /// Whether anyone may publish or play here.
@@ -297,6 +335,8 @@ section! {
         live dash: Dash = Dash::default();
         /// HLS: segments and playlists of live streams.
         live hls: Hls = Hls::default();
+        /// Callbacks: a server of yours is asked who may publish and play, and told what happens.
+        live hooks: Hooks = Hooks::default();
         /// Live streams over HTTP.
         live http_live: HttpLive = HttpLive::default();
         /// RTMP players.
@@ -440,6 +480,39 @@ section! {
         live rebuild_audio_times: bool = false;
         /// How many bytes of its answer are read when a CDN is notified of a segment.
         live notify_bytes: u32 = 64, 0..=65_536;
+    }
+}
+
+section! {
+    /// Callbacks: a server of yours is asked who may publish and play, and told what happens, by a POST of JSON as SRS makes
+    /// it. What it answers with 200 and `0` or `{"code":0}` has passed. All URLs of a callback are asked, and all have to pass.
+    pub struct Hooks {
+        /// Whether callbacks are made.
+        live enabled: bool = false;
+        /// An RTMP session wants to publish or play. It is refused unless this passes.
+        live on_connect: Vec<String> = Vec::new();
+        /// Such a session has gone.
+        live on_close: Vec<String> = Vec::new();
+        /// Someone wants to publish, by any protocol. It is refused unless this passes.
+        live on_publish: Vec<String> = Vec::new();
+        /// A publisher has gone.
+        live on_unpublish: Vec<String> = Vec::new();
+        /// Someone wants to play, by any protocol. It is refused unless this passes.
+        live on_play: Vec<String> = Vec::new();
+        /// A player has gone.
+        live on_stop: Vec<String> = Vec::new();
+        /// A recording was closed.
+        live on_dvr: Vec<String> = Vec::new();
+        /// A segment of HLS is complete.
+        live on_hls: Vec<String> = Vec::new();
+        /// The same, for a CDN that then gets it: a GET of a URL with `[server_id] [service_id] [app] [stream] [ts_url] [param]`.
+        live on_hls_notify: Vec<String> = Vec::new();
+        /// How long an answer may take.
+        live timeout: Duration = secs(30), Duration::from_millis(100)..=secs(300);
+        /// How often a callback that nobody waits for is made again when there was no answer. Who waits is refused at once.
+        live retries: u32 = 3, 0..=100;
+        /// How many callbacks may wait for one URL. Of more, the oldest are lost.
+        live queue: u32 = 1000, 1..=100_000;
     }
 }
 

@@ -17,7 +17,7 @@ mod passed;
 mod tls;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 pub use limit::{ConnectionLimit, Permit};
 pub use listen::{Connection, Listener, Probe, TcpOptions};
@@ -61,4 +61,15 @@ pub enum NetError {
         /// What the library said.
         source: tokio_rustls::rustls::Error,
     },
+}
+
+/// The address that this machine would go to the net with. Nothing is sent.
+#[must_use]
+pub fn own_address() -> IpAddr {
+    // TEST-NET-1, RFC 5737: routed as any other address, and nobody's.
+    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    probe.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
 }

@@ -1,10 +1,11 @@
 //! Lines for people: where to publish and play, and how streams are doing.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::hub::StreamStats;
 use crate::media::Kind;
+use crate::net::own_address;
 
 /// Where to publish and play, of what listens (protocol and address).
 pub(super) fn greeting(listening: &[(&str, SocketAddr)]) -> String {
@@ -44,16 +45,6 @@ fn url(scheme: &str, address: SocketAddr, usual: u16) -> String {
         port if port == usual => format!("{scheme}://{host}"),
         port => format!("{scheme}://{host}:{port}"),
     }
-}
-
-/// The address that this machine would go to the net with. Nothing is sent.
-fn own_address() -> IpAddr {
-    // TEST-NET-1, RFC 5737: routed as any other address, and nobody's.
-    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    });
-    probe.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
 }
 
 /// One line on a stream; none when nothing happens on it.

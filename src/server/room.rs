@@ -134,6 +134,46 @@ fn doors(
 #[cfg(feature = "http")]
 const HTTP_PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 
+#[cfg(feature = "hooks")]
+pub(super) mod hooks {
+    use std::sync::Arc;
+
+    use super::{Config, Door, Listener, Room, Security, Serve};
+    use crate::control::hooks::Hooks;
+
+    /// Callbacks.
+    pub(in crate::server) struct HooksRoom(Arc<Hooks>);
+
+    impl HooksRoom {
+        pub fn new(hooks: Arc<Hooks>) -> Self {
+            tokio::spawn(hooks.clone().run());
+            Self(hooks)
+        }
+    }
+
+    impl Room for HooksRoom {
+        fn doors(&self, _: &Config) -> Vec<Door> {
+            Vec::new()
+        }
+
+        fn serve(&self, _: Listener, _: Security) -> Serve {
+            Box::pin(std::future::pending())
+        }
+
+        fn reloaded(&self, _: &Config) {
+            self.0.reloaded();
+        }
+
+        fn stop(&self) {
+            self.0.stop();
+        }
+
+        fn busy(&self) -> bool {
+            self.0.busy()
+        }
+    }
+}
+
 #[cfg(feature = "segments")]
 mod segments {
     use std::sync::Arc;

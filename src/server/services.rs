@@ -19,6 +19,8 @@ pub(super) fn usable(config: &Config) -> Result<(), ServerError> {
     if let Some(root) = config.http.root.as_deref().filter(|root| !root.is_dir()) {
         return Err(ServerError::Unusable(format!("http.root: {} is no directory", root.display())));
     }
+    #[cfg(feature = "hooks")]
+    crate::control::hooks::check(config).map_err(ServerError::Unusable)?;
     #[cfg(feature = "tls")]
     certificate(config)?;
     #[cfg(not(feature = "tls"))]
@@ -74,12 +76,17 @@ impl Services {
         hub.limit_memory(memory::for_rings(&config.current().server));
         #[cfg(feature = "access")]
         let access = crate::access::Access::new(config.clone());
-        // In the order in which they are asked.
+        #[cfg(feature = "hooks")]
+        let hooks = crate::control::hooks::Hooks::new(hub.clone(), config.clone());
+        // In the order in which they are asked: nobody else is asked of those who may not come anyway.
         hub.set_gates(vec![
             #[cfg(feature = "access")]
             access.clone(),
+            #[cfg(feature = "hooks")]
+            hooks.clone(),
         ]);
-        let rooms = rooms(
+        #[cfg_attr(not(feature = "hooks"), expect(unused_mut, reason = "a room of no protocol"))]
+        let mut rooms = rooms(
             config,
             &hub,
             #[cfg(feature = "access")]
@@ -87,6 +94,8 @@ impl Services {
             #[cfg(feature = "api")]
             commands,
         );
+        #[cfg(feature = "hooks")]
+        rooms.push(Box::new(super::room::hooks::HooksRoom::new(hooks)));
         Self {
             limit,
             sockets,

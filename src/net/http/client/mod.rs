@@ -67,6 +67,14 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+impl Answer {
+    /// An answer as a server would give it.
+    #[cfg(test)]
+    pub(crate) fn new(status: u16, body: Bytes) -> Self {
+        Self { status, body }
+    }
+}
+
 /// Why there is no answer. Texts name the server, never the path or the query, which may hold secrets.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
