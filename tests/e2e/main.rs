@@ -11,6 +11,8 @@ mod dash;
 #[cfg(test)]
 mod hls;
 #[cfg(test)]
+mod hooks;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod idle;

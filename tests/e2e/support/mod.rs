@@ -1,6 +1,7 @@
 //! What all scenarios need: the server as a process, clients with a time limit, clips, and frames to compare.
 
 pub mod browser;
+pub mod callbacks;
 pub mod client;
 pub mod clip;
 pub mod frames;
