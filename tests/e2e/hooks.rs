@@ -49,12 +49,14 @@ fn callbacks_are_those_of_srs() {
             ("VHOST__DEFAULT__RECORD__PATH", &record),
             ("VHOST__DEFAULT__HLS__PATH", hls.to_str().unwrap()),
             ("VHOST__DEFAULT__HLS__SEGMENT", "1s"),
-            ("HEARTBEAT__ENABLED", "true"),
-            ("HEARTBEAT__INTERVAL", "1s"),
-            ("HEARTBEAT__URL", &beat),
-            ("HEARTBEAT__DEVICE_ID", "box-1"),
-            ("HEARTBEAT__SUMMARIES", "true"),
-            ("HEARTBEAT__PORTS", "true"),
+            // Viewers are counted out after two of these.
+            ("VHOST__DEFAULT__HLS__WINDOW", "4s"),
+            ("HEARTBEAT_ENABLED", "true"),
+            ("HEARTBEAT_INTERVAL", "1s"),
+            ("HEARTBEAT_URL", &beat),
+            ("HEARTBEAT_DEVICE_ID", "box-1"),
+            ("HEARTBEAT_SUMMARIES", "true"),
+            ("HEARTBEAT_PORTS", "true"),
         ],
     );
     let clip = Clip::H264_AAC;

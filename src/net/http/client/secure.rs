@@ -100,7 +100,8 @@ fn read(ca: Option<&Path>) -> Result<Arc<ClientConfig>, ClientError> {
 pub(super) fn advice(error: &io::Error) -> &'static str {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
     match error {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+        // The second: an issuer of the same name is known, with another key.
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
             " (put the certificate of who issued it into the file that tls.ca names)"
         }
         Some(Error::InvalidCertificate(
