@@ -92,7 +92,14 @@ pub(super) fn rooms(
     #[cfg(all(feature = "api", not(feature = "record")))]
     let recorder = None;
     #[cfg(feature = "api")]
-    let api = crate::control::api::Api::new(hub.clone(), config.clone(), commands.clone(), recorder);
+    let api = crate::control::api::Api::new(crate::control::api::Parts {
+        hub: hub.clone(),
+        config: config.clone(),
+        #[cfg(feature = "access")]
+        access: access.clone(),
+        commands: commands.clone(),
+        recorder,
+    });
     #[cfg(feature = "api")]
     rooms.push(Box::new(api::ApiRoom::new(config, &api)));
     #[cfg(feature = "http")]

@@ -8,8 +8,9 @@
 //! | `/healthz`, `/readyz` | whether the server lives, and takes publishers and readers; for anybody |
 //!
 //! It has a door of its own (`api.listen`), or shares the HTTP server's where an address of `api.listen` is one of
-//! `http.listen`, too. Whoever asks from another machine, or through a proxy, is refused: there are no credentials yet. Nor
-//! may a page of another site change anything.
+//! `http.listen`, too. While there is no credential, only this machine itself is answered, not through a proxy, and no page of
+//! another site; from then on everybody needs one (`guard`). GET needs the right to read, what ends or changes something that
+//! to control, the configuration that to configure.
 //!
 //! Bounds: bodies of 1 MiB, read within 10 s; lists are paged; `api.max_listeners` listen to events.
 //!
@@ -29,7 +30,7 @@ use super::command::Commands;
 use super::system::{Sampler, Served};
 use crate::config::Shared;
 use crate::hub::{Hub, StreamName};
-use crate::net::http::{Boxed, Outcome, Request, Service, text_reply};
+use crate::net::http::{Boxed, Outcome, Request, Service};
 
 /// The API. A clone is another handle to the same.
 #[derive(Clone)]
@@ -85,11 +86,27 @@ pub struct RecordedFile {
     pub url: String,
 }
 
+/// What an API tells of, and whom it asks.
+pub struct Parts {
+    /// Streams and sessions.
+    pub hub: Hub,
+    /// The configuration in force.
+    pub config: Shared,
+    /// Who may ask.
+    #[cfg(feature = "access")]
+    pub access: Arc<crate::access::Access>,
+    /// Leads to the server.
+    pub commands: Commands,
+    /// Whoever records.
+    pub recorder: Option<Arc<dyn Recorder>>,
+}
+
 /// What handlers have.
 struct Inner {
     hub: Hub,
     config: Shared,
-    #[allow(dead_code, reason = "to come: reload, changes of the configuration")]
+    #[cfg(feature = "access")]
+    access: Arc<crate::access::Access>,
     commands: Commands,
     sampler: Sampler,
     started: Instant,
@@ -98,6 +115,8 @@ struct Inner {
     /// For what is to be done once at a time.
     #[cfg_attr(not(feature = "record"), expect(dead_code, reason = "nobody records"))]
     turn: Mutex<()>,
+    /// What became of the last reload by `/api/v1/raw`.
+    reload: Mutex<v1::Reload>,
     document: OnceLock<v2::Document>,
     /// Each listener to events holds a reference.
     listeners: Arc<()>,
@@ -105,16 +124,19 @@ struct Inner {
 }
 
 impl Api {
-    /// An API of what `hub` and `recorder` have; `commands` lead to the server.
+    /// An API of what all these have.
     #[must_use]
-    pub fn new(hub: Hub, config: Shared, commands: Commands, recorder: Option<Arc<dyn Recorder>>) -> Self {
+    pub fn new(parts: Parts) -> Self {
         let inner = Inner {
-            hub,
-            config,
-            commands,
+            hub: parts.hub,
+            config: parts.config,
+            #[cfg(feature = "access")]
+            access: parts.access,
+            commands: parts.commands,
             sampler: Sampler::default(),
             started: Instant::now(),
-            recorder,
+            recorder: parts.recorder,
+            reload: Mutex::default(),
             turn: Mutex::default(),
             document: OnceLock::new(),
             listeners: Arc::default(),
@@ -159,9 +181,6 @@ impl Service for Api {
                 return v2::answer(&inner, request).await.into();
             }
             let Request { head, peer, .. } = request;
-            if let Err(denied) = guard::admit(&head, &peer) {
-                return text_reply(denied.status(), denied).into();
-            }
             v1::answer(&inner, &head, &peer).await.into()
         })
     }

@@ -93,7 +93,7 @@ impl Body {
 
     /// The bytes of a body that is in memory; nothing of other bodies.
     #[must_use]
-    pub(super) fn in_memory(&self) -> &[u8] {
+    pub fn in_memory(&self) -> &[u8] {
         match &self.0 {
             Inner::Bytes(bytes) => bytes,
             _ => &[],

@@ -28,7 +28,7 @@ pub(super) fn clients(call: &Call<'_>, id: &str) -> Answer {
             call.good(&[("clients", &page)])
         }
         (&Method::DELETE, Some(_)) if hub.kick_client(id) => {
-            log::info!(session:% = call.peer.id; "{} ended session {id} by the API", call.peer.addr);
+            call.who.audit(&format!("ended session {id}"));
             call.good(&[])
         }
         (&Method::DELETE, _) => Answer::Code(code::NO_CLIENT),

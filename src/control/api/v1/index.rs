@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Answer, Call, code};
+use super::{Answer, Call};
 use crate::control::json::{Json, Object, Time};
 use crate::net::masked_query;
 
@@ -142,39 +142,6 @@ pub(super) fn clusters(call: &Call<'_>) -> Answer {
     ])
     .to_json();
     Answer::Good(format!("{{\"code\":0,\"data\":{{\"query\":{query},\"origin\":null}}}}"))
-}
-
-pub(super) fn raw(call: &Call<'_>) -> Answer {
-    let config = call.api.config.current();
-    let raw = &config.api.raw_api;
-    match call.param("rpc").as_str() {
-        "raw" => Answer::Good(
-            Object(&[
-                ("code", &0_u8),
-                (
-                    "http_api",
-                    &Object(&[
-                        ("enabled", &config.api.enabled),
-                        ("listen", &config.api.listen.first().map(ToString::to_string).unwrap_or_default()),
-                        ("crossdomain", &config.api.crossdomain),
-                        (
-                            "raw_api",
-                            &Object(&[
-                                ("enabled", &raw.enabled),
-                                ("allow_reload", &raw.allow_reload),
-                                ("allow_query", &false),
-                                ("allow_update", &false),
-                            ]),
-                        ),
-                    ]),
-                ),
-            ])
-            .to_json(),
-        ),
-        _ if !raw.enabled => Answer::Code(code::RAW_DISABLED),
-        "reload" | "reload-fetch" => Answer::Code(code::RAW_DISABLED),
-        _ => Answer::Code(code::RAW),
-    }
 }
 
 /// The request itself.

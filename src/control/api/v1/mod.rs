@@ -6,12 +6,13 @@
 mod clients;
 mod index;
 mod machine;
+mod raw;
 mod streams;
 
 use hyper::{Method, StatusCode};
 
 use super::Inner;
-use super::guard;
+use super::guard::{self, Need, Who};
 use super::reply::reply;
 use crate::control::json::{Json, Object, object};
 use crate::id::Instance;
@@ -23,6 +24,8 @@ mod code {
     pub const RAW: u32 = 1060;
     /// A call under `raw` that is switched off.
     pub const RAW_DISABLED: u32 = 1061;
+    /// The configuration can't be read anew.
+    pub const RELOAD_FAILED: u32 = 1023;
     /// No such vhost.
     pub const NO_VHOST: u32 = 2014;
     /// No such stream.
@@ -48,6 +51,7 @@ struct Call<'a> {
     api: &'a Inner,
     head: &'a Head,
     peer: &'a Peer,
+    who: Who,
     method: Method,
 }
 
@@ -100,12 +104,18 @@ pub(super) async fn answer(api: &Inner, head: &Head, peer: &Peer) -> Reply {
         _ if head.method == Method::HEAD => Method::GET,
         _ => head.method.clone(),
     };
-    if !matches!(method, Method::GET | Method::POST)
-        && let Err(denied) = guard::may_change(head)
-    {
-        return text_reply(denied.status(), denied);
-    }
-    let call = Call { api, head, peer, method };
+    let reloads = is_reload(head);
+    let (need, judged) = match method {
+        _ if reloads => (Need::Control, Method::POST),
+        // The only one that changes anything.
+        Method::DELETE => (Need::Control, Method::DELETE),
+        _ => (Need::Read, head.method.clone()),
+    };
+    let who = match guard::admit(api, head, peer, &judged, need).await {
+        Ok(who) => who,
+        Err(reply) => return reply,
+    };
+    let call = Call { api, head, peer, who, method };
     let body = match route(&call).await {
         Answer::Good(json) => json,
         Answer::Code(code) => Object(&[("code", &code)]).to_json(),
@@ -134,6 +144,9 @@ impl Json for Kbps {
     }
 }
 
+pub(super) use self::raw::Reload;
+use self::raw::is_reload;
+
 const JSON: &str = "application/json";
 
 async fn route(call: &Call<'_>) -> Answer {
@@ -148,7 +161,7 @@ async fn route(call: &Call<'_>) -> Answer {
         ("clusters", _) => index::clusters(call),
         ("features", _) => index::features(call),
         ("meminfos", _) => machine::meminfos(call).await,
-        ("raw", _) => index::raw(call),
+        ("raw", _) => raw::raw(call).await,
         ("rusages", _) => machine::rusages(call).await,
         ("self_proc_stats", _) => machine::self_proc_stats(call).await,
         ("summaries", _) => machine::summaries(call).await,

@@ -24,7 +24,7 @@ use hyper::{Method, Response, StatusCode};
 
 pub(super) use self::openapi::Document;
 use self::problem::Problem;
-use self::route::{Answer, Call, Route, Run, Verb};
+use self::route::{Answer, Call, Route, Run};
 use super::reply::reply;
 use super::{Inner, guard};
 use crate::net::http::{Body, Head, Reply, Request, put};
@@ -56,18 +56,18 @@ pub(super) async fn answer(api: &Inner, request: Request) -> Reply {
 async fn outcome(api: &Inner, request: Request) -> Result<Answer, Problem> {
     let Request { head, peer, body } = request;
     let (route, id) = find(&head)?;
-    if !route.open {
-        guard::admit(&head, &peer)?;
-        if route.method != Verb::Get {
-            guard::may_change(&head)?;
-        }
-    }
+    let who = match route.need {
+        None => None,
+        Some(need) => Some(
+            guard::admit(api, &head, &peer, &head.method, need).await.map_err(|reply| Problem::of(&reply))?,
+        ),
+    };
     let body = if route.body.is_some() {
         route::read_json(&head, body, MAX_BODY, BODY_TIME).await?
     } else {
         Vec::new()
     };
-    let call = Call { api, head: &head, peer: &peer, route, id: &id, body: &body };
+    let call = Call { api, head: &head, who: who.as_ref(), route, id: &id, body: &body };
     call.check()?;
     match route.run {
         Run::Now(run) => run(&call),

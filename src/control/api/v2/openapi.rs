@@ -47,10 +47,13 @@ fn document(routes: &[Route]) -> Value {
     })
 }
 
+/// What an id may be: what `Head` takes in a path.
+const ID: &str = r"^[^/\u0000-\u001f\u007f-\u009f]+$";
+
 fn operation(route: &Route, known: &mut Schemas) -> Value {
     let mut parameters = Vec::new();
     if route.path.contains("{id}") {
-        parameters.push(json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}));
+        parameters.push(json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string", "pattern": ID}}));
     }
     for query in route.query {
         parameters.push(json!({

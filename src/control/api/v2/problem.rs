@@ -1,10 +1,9 @@
 //! Errors as problem details (RFC 9457).
 
 use hyper::StatusCode;
-use hyper::header::HeaderName;
+use hyper::header::{self, HeaderName};
 use serde_json::{Value, json};
 
-use crate::control::api::guard::Denied;
 use crate::control::api::reply::reply;
 use crate::control::json::{Json, Schemas, object};
 use crate::net::http::{Reply, put};
@@ -14,14 +13,14 @@ use crate::net::http::{Reply, put};
 pub(in crate::control::api) struct Problem {
     status: StatusCode,
     detail: String,
-    header: Option<(HeaderName, String)>,
+    headers: Vec<(HeaderName, String)>,
     more: Vec<(&'static str, Value)>,
 }
 
 impl Problem {
     /// A status, and what is wrong and what to do in a sentence.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), header: None, more: Vec::new() }
+        Self { status, detail: detail.into(), headers: Vec::new(), more: Vec::new() }
     }
 
     /// 400: the request is wrong.
@@ -34,9 +33,22 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
+    /// What a reply of one line of text says.
+    pub fn of(text: &Reply) -> Self {
+        let detail = String::from_utf8_lossy(text.body().in_memory());
+        let detail = detail.split_once(": ").map_or(&*detail, |(_, detail)| detail).trim();
+        let mut problem = Self::new(text.status(), detail);
+        for name in [header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
+            if let Some(value) = text.headers().get(&name).and_then(|value| value.to_str().ok()) {
+                problem = problem.with_header(name, value);
+            }
+        }
+        problem
+    }
+
     /// With a header line.
     pub fn with_header(mut self, name: HeaderName, value: &str) -> Self {
-        self.header = Some((name, value.to_owned()));
+        self.headers.push((name, value.to_owned()));
         self
     }
 
@@ -56,7 +68,7 @@ impl Problem {
         let mut body = String::new();
         object(&mut body, &fields);
         let mut reply = reply(self.status, "application/problem+json", body);
-        if let Some((name, value)) = self.header {
+        for (name, value) in self.headers {
             put(&mut reply, name, &value);
         }
         reply
@@ -77,12 +89,5 @@ impl Problem {
         });
         known.insert("Problem".to_owned(), schema);
         json!({"$ref": "#/components/schemas/Problem"})
-    }
-}
-
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Self {
-        let text = denied.to_string();
-        Self::new(denied.status(), text.split_once(": ").map_or(text.as_str(), |(_, text)| text))
     }
 }

@@ -119,7 +119,7 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Answer, Problem> {
     Ok(Answer::Json(Recordings { items, next }.to_json()))
 }
 
-/// `GET /api/v2/streams/{id}/recording`
+/// `/api/v2/streams/{id}/recording`
 pub(super) fn status(call: &Call<'_>) -> Result<Answer, Problem> {
     let stream = streams::find(call)?;
     let found = recorder(call)?.status(&stream.name);
@@ -137,18 +137,18 @@ pub(super) fn status(call: &Call<'_>) -> Result<Answer, Problem> {
     Ok(Answer::Json(status.to_json()))
 }
 
-/// `PUT /api/v2/streams/{id}/recording`
+/// `POST /api/v2/streams/{id}/recording/start`
 pub(super) fn start(call: &Call<'_>) -> Result<Answer, Problem> {
     let stream = streams::find(call)?;
     recorder(call)?.start(&stream.name).map_err(|why| Problem::new(StatusCode::CONFLICT, why))?;
-    log::info!(session:% = call.peer.id; "{} has {} recorded by the API", call.peer.addr, stream.name);
+    call.audit(&format!("started the recording of {}", stream.name));
     Ok(Answer::Nothing)
 }
 
-/// `DELETE /api/v2/streams/{id}/recording`
+/// `POST /api/v2/streams/{id}/recording/stop`
 pub(super) fn stop(call: &Call<'_>) -> Result<Answer, Problem> {
     let stream = streams::find(call)?;
     recorder(call)?.stop(&stream.name);
-    log::info!(session:% = call.peer.id; "{} ended the recording of {} by the API", call.peer.addr, stream.name);
+    call.audit(&format!("stopped the recording of {}", stream.name));
     Ok(Answer::Nothing)
 }

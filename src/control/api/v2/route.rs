@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use super::problem::Problem;
 use crate::control::api::Inner;
+use crate::control::api::guard::{Need, Who};
 use crate::control::json::Schemas;
-use crate::net::http::{Boxed, Head, Peer, Reply};
+use crate::net::http::{Boxed, Head, Reply};
 
 /// A method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +50,8 @@ pub(in crate::control::api) struct Route {
     pub name: &'static str,
     /// What it does.
     pub about: &'static str,
-    /// Whether anybody may, without credentials: only what says nothing.
-    pub open: bool,
+    /// What it takes; `None`: anybody may, since it says nothing.
+    pub need: Option<Need>,
     /// Parameters of the query.
     pub query: &'static [Query],
     /// The schema of the body, if it takes one.
@@ -132,7 +133,8 @@ pub(in crate::control::api) enum Answer {
 pub(in crate::control::api) struct Call<'a> {
     pub api: &'a Inner,
     pub head: &'a Head,
-    pub peer: &'a Peer,
+    /// Who asks, if that was to be known.
+    pub who: Option<&'a Who>,
     pub route: &'static Route,
     /// What stands for `{id}`.
     pub id: &'a str,
@@ -156,7 +158,8 @@ impl Query {
     /// Its schema.
     pub fn schema(&self) -> Value {
         match self.kind {
-            Kind::Text => json!({"type": "string"}),
+            // No control characters, as in all that is percent-encoded.
+            Kind::Text => json!({"type": "string", "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}),
             Kind::Flag => json!({"type": "boolean"}),
             Kind::Count(most) => json!({"type": "integer", "minimum": 1, "maximum": most}),
             Kind::Words(words) => json!({"type": "array", "items": {"type": "string", "enum": words}}),
@@ -186,6 +189,13 @@ impl Query {
 }
 
 impl Call<'_> {
+    /// Notes what was done; completes "NAME (ROLE, from ADDRESS)".
+    pub fn audit(&self, what: &str) {
+        if let Some(who) = self.who {
+            who.audit(what);
+        }
+    }
+
     /// Whether all parameters are what they may be.
     pub fn check(&self) -> Result<(), Problem> {
         for query in self.route.query {

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::recordings;
 use super::route::{AFTER, Answer, Gives, Kind, LIMIT, Query, Route, Run, Verb};
 use super::{Document, events, health, server, sessions, streams, tagged};
+use crate::control::api::guard::Need;
 use crate::control::json::Shape;
 
 const VHOST: Query = Query { name: "vhost", about: "Only those of this vhost.", kind: Kind::Text };
@@ -17,7 +18,7 @@ const KIND: Query =
 
 /// A request that reads.
 const fn get(path: &'static str, name: &'static str, about: &'static str, gives: Gives, run: Run) -> Route {
-    Route { method: Verb::Get, path, name, about, open: false, query: &[], body: None, gives, run }
+    Route { method: Verb::Get, path, name, about, need: Some(Need::Read), query: &[], body: None, gives, run }
 }
 
 /// A request that ends or undoes something.
@@ -27,12 +28,18 @@ const fn delete(path: &'static str, name: &'static str, about: &'static str, run
         path,
         name,
         about,
-        open: false,
+        need: Some(Need::Control),
         query: &[],
         body: None,
         gives: Gives::Nothing,
         run,
     }
+}
+
+/// A request that sets something going.
+#[allow(dead_code, reason = "a build may have nothing to set going")]
+const fn post(path: &'static str, name: &'static str, about: &'static str, run: Run) -> Route {
+    Route { method: Verb::Post, ..delete(path, name, about, run) }
 }
 
 /// The same with parameters.
@@ -49,7 +56,7 @@ pub(super) static ROUTES: &[Route] = &[
         Run::Now(server::about),
     ),
     Route {
-        open: true,
+        need: None,
         ..get(
             "/healthz",
             "health",
@@ -59,7 +66,7 @@ pub(super) static ROUTES: &[Route] = &[
         )
     },
     Route {
-        open: true,
+        need: None,
         ..get(
             "/readyz",
             "readiness",
@@ -193,22 +200,17 @@ pub(super) static ROUTES: &[Route] = &[
         Run::Now(recordings::status),
     ),
     #[cfg(feature = "record")]
-    Route {
-        method: Verb::Put,
-        gives: Gives::Nothing,
-        ..get(
-            "/api/v2/streams/{id}/recording",
-            "startRecording",
-            "Records a stream from now on; where it isn't configured to be, 409.",
-            Gives::Nothing,
-            Run::Now(recordings::start),
-        )
-    },
+    post(
+        "/api/v2/streams/{id}/recording/start",
+        "startRecording",
+        "Records a stream from now on; where it isn't configured to be (vhost.*.record), 409.",
+        Run::Now(recordings::start),
+    ),
     #[cfg(feature = "record")]
-    delete(
-        "/api/v2/streams/{id}/recording",
+    post(
+        "/api/v2/streams/{id}/recording/stop",
         "stopRecording",
-        "Records a stream no more, until its next publisher.",
+        "Records a stream no more, until it ends.",
         Run::Now(recordings::stop),
     ),
     with(

@@ -113,7 +113,7 @@ fn end(call: &Call<'_>, action: Option<Action>) -> Result<Answer, Problem> {
         return Err(Problem::not_found("there is no such session any more"));
     }
     let (kind, name) = (stats.client.kind.as_str(), stats.name);
-    log::info!(session:% = call.peer.id; "{} ended session {} ({kind} of {name}) by the API", call.peer.addr, call.id);
+    call.audit(&format!("ended session {} ({kind} of {name})", call.id));
     Ok(Answer::Nothing)
 }
 
