@@ -25,7 +25,7 @@ pub struct Key {
     #[cfg(feature = "api")]
     pub(super) shape: Shape,
     /// Whether its value is never shown.
-    #[cfg(feature = "api")]
+    #[cfg(any(feature = "api", feature = "srs-conf"))]
     pub(super) secret: bool,
 }
 
@@ -145,7 +145,7 @@ impl<T: Value> Node for T {
             reload: about.reload,
             #[cfg(feature = "api")]
             shape: T::SHAPE,
-            #[cfg(feature = "api")]
+            #[cfg(any(feature = "api", feature = "srs-conf"))]
             secret: T::SECRET,
         }));
     }

@@ -7,6 +7,8 @@ mod browser;
 #[cfg(test)]
 mod clock;
 #[cfg(test)]
+mod config;
+#[cfg(test)]
 mod dash;
 #[cfg(test)]
 mod hls;

@@ -13,7 +13,9 @@ pub(in crate::config) fn toml(name: &str, root: &Item, loaded: &Loaded) -> Strin
     let mut text = format!("# Made from {}.\n", one_line(name));
     comments(&mut text, "Not taken over, or not as it was:", &loaded.warnings);
     comments(&mut text, "Needs no key:", &loaded.notes);
-    let values = loaded.config.keys().into_iter().map(|key| (key.path, key.value)).collect();
+    // Secrets are as the import has them: elsewhere they are not shown.
+    let shown = loaded.config.keys().into_iter().filter(|key| !key.secret);
+    let values = shown.map(|key| (key.path, key.value)).collect();
     section(&mut text, &values, "", root);
     text
 }

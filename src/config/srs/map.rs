@@ -35,6 +35,7 @@ const DEFAULTS: &[(&str, &str, Default)] = &[
 /// The same outside of vhosts.
 const TOP_DEFAULTS: &[(&str, Default)] = &[
     // SRS serves HTTP only where it is told to.
+    ("api.enabled", Default::On(false)),
     ("http.enabled", Default::On(false)),
     ("server.max_connections", Default::Number(1000)),
 ];
@@ -124,6 +125,9 @@ impl Mapper<'_> {
         if let Some(docker) = find("in_docker").filter(|d| d.arg() == "on" && watched) {
             self.set(here, "server.watch_config", docker.place.clone(), Kind::Bool(true));
         }
+        if let Some(api) = find("http_api").filter(|api| is_on(api)) {
+            self.http_api(api, find("http_server").filter(|server| is_on(server)));
+        }
         if let Some(full) = find("is_full").filter(|d| d.arg() == "on") {
             let text = "this is SRS's reference file (is_full on): it can't be run";
             self.said.problems.add_at(&full.place, "is_full", text.to_owned());
@@ -141,7 +145,7 @@ impl Mapper<'_> {
             self.addresses("http.listen", listen);
         }
         if let Some(https) = server.find("https").filter(|https| is_on(https)) {
-            self.https(https);
+            self.https(https, "http.tls_listen", "8088");
         }
         let dir = server.find("dir");
         let path = self.path(dir.map_or(HTML, Directive::arg));
@@ -154,6 +158,30 @@ impl Mapper<'_> {
                 "http_server.dir",
                 &format!("{path} is no directory, so that no files are served"),
             );
+        }
+    }
+
+    fn http_api(&mut self, api: &Directive, server: Option<&Directive>) {
+        let listen = api
+            .find("listen")
+            .cloned()
+            .unwrap_or_else(|| Directive::new("listen", "1985", api.place.clone()));
+        self.addresses("api.listen", &listen);
+        let port = server.map(|server| server.find("listen").map_or("8080", Directive::arg));
+        let https = |block: &Directive| block.find("https").filter(|https| is_on(https)).cloned();
+        if port == Some(listen.arg()) {
+            // On the same port it shares the other's certificate, too.
+            if server.and_then(https).is_some()
+                && let Some(shared) = self.root.find(&["http", "tls_listen"]).cloned()
+            {
+                self.set(Section(None), "api.tls_listen", shared.place, shared.kind);
+            }
+        } else if let Some(https) = https(api) {
+            self.https(&https, "api.tls_listen", "1990");
+        }
+        if !api.find("auth").is_some_and(is_on) {
+            let text = "not done: without a password (http_api.auth, or [access]) the API answers this machine alone";
+            self.said.warnings.add_at(&api.place, "http_api", text.to_owned());
         }
     }
 
@@ -232,6 +260,11 @@ impl Mapper<'_> {
                 None => self.lacks(files, "http_static", "files are served from http_server.dir alone, at /"),
             }
         }
+        if let Some(security) = on("security") {
+            let rule = |rule: &Directive| format!("{} {}", rule.name, rule.args.join(" "));
+            let rules = security.block.iter().filter(|rule| rule.name != "enabled").map(rule);
+            self.set(section, "access.ip_rules", security.place.clone(), list(security, rules));
+        }
         if let Some(cluster) = find("cluster") {
             let remote = cluster.find("mode").filter(|d| d.arg() == "remote");
             let origins = cluster.find("origin_cluster").filter(|d| d.arg() == "on");
@@ -287,9 +320,7 @@ impl Mapper<'_> {
         }
         if let Some(apply) = dvr.find("dvr_apply").filter(|apply| !apply.args.iter().any(|arg| arg == "all"))
         {
-            let one = |arg: &String| Item { place: apply.place.clone(), kind: Kind::Text(arg.clone()) };
-            let list = Kind::List(apply.args.iter().map(one).collect());
-            self.set(section, "record.streams", apply.place.clone(), list);
+            self.set(section, "record.streams", apply.place.clone(), list(apply, apply.args.iter().cloned()));
         }
     }
 
@@ -327,19 +358,19 @@ impl Mapper<'_> {
         }
     }
 
-    fn https(&mut self, https: &Directive) {
+    /// A listener with TLS, and the certificate that there is one of.
+    fn https(&mut self, https: &Directive, key: &'static str, port: &str) {
         match https.find("listen") {
-            Some(listen) => self.addresses("http.tls_listen", listen),
-            None => self.addresses("http.tls_listen", &Directive::new("listen", "8088", https.place.clone())),
+            Some(listen) => self.addresses(key, listen),
+            None => self.addresses(key, &Directive::new("listen", port, https.place.clone())),
         }
         for (name, default, key) in
             [("key", "./conf/server.key", "tls.key"), ("cert", "./conf/server.crt", "tls.cert")]
         {
-            let (path, place) = https
-                .find(name)
-                .map_or((default, &https.place), |directive| (directive.arg(), &directive.place));
-            let path = self.path(path);
-            self.set(Section(None), key, place.clone(), Kind::Text(path));
+            let default = Directive::new(name, default, https.place.clone());
+            let said = https.find(name).unwrap_or(&default);
+            let path = self.path(said.arg());
+            self.whole(said, key, Kind::Text(path));
         }
     }
 
@@ -435,6 +466,7 @@ impl Mapper<'_> {
             As::NotOff => Kind::Bool(arg != "off"),
             As::Not => Kind::Bool(arg == "off"),
             As::Text => Kind::Text(arg.to_owned()),
+            As::List => list(directive, directive.args.iter().cloned()),
             As::Path => Kind::Text(self.path(arg)),
             As::Number => match arg.parse() {
                 Ok(number) => Kind::Int(number),
@@ -469,9 +501,8 @@ impl Mapper<'_> {
     }
 
     fn addresses(&mut self, key: &str, directive: &Directive) {
-        let address = |arg: &String| Item { place: directive.place.clone(), kind: Kind::Text(arg.clone()) };
-        let list = Kind::List(directive.args.iter().map(address).collect());
-        self.set(Section(None), key, directive.place.clone(), list);
+        let all = list(directive, directive.args.iter().cloned());
+        self.set(Section(None), key, directive.place.clone(), all);
     }
 
     fn lacks(&mut self, directive: &Directive, path: &str, why: &str) {
@@ -516,6 +547,11 @@ impl Mapper<'_> {
             self.set(Section(Some(&name)), &key, place, kind);
         }
     }
+}
+
+/// Texts that stand in a directive.
+fn list(directive: &Directive, texts: impl Iterator<Item = String>) -> Kind {
+    Kind::List(texts.map(|text| Item { place: directive.place.clone(), kind: Kind::Text(text) }).collect())
 }
 
 /// The name of the directive at `full` if it stands in the block at `path`.

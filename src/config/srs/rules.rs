@@ -22,6 +22,8 @@ pub(super) enum Rule {
 /// How a directive's arguments are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum As {
+    /// All of them.
+    List,
     /// Milliseconds.
     Millis,
     /// All but "off" is off: the opposite of [`As::NotOff`].
@@ -42,12 +44,11 @@ pub(super) enum As {
     Text,
 }
 
-use As::{Millis, Not, NotOff, Number, On, Path, Ratio, Seconds, Text};
+use As::{List, Millis, Not, NotOff, Number, On, Path, Ratio, Seconds, Text};
 use Rule::{Block, Key, Lacks, Moot, Own, Unlike, Whole};
 
-const ACCESS: &str = "this version has no access control";
 const ALONE: &str = "it belongs to a cluster, and is reported where that is switched on";
-const API: &str = "this version has no HTTP API";
+const GONE: &str = "SRS has taken it out";
 const CHILD: &str = "no FFmpeg is started";
 const CLOUD: &str = "logs and traces are not sent to this cloud";
 const DETECTED: &str = "what a stream has is seen in the stream itself";
@@ -76,7 +77,24 @@ pub(super) const TOP: &[(&str, Rule)] = &[
     ("grace_final_wait", Moot("a stop takes as long as server.shutdown_timeout allows")),
     ("grace_start_wait", Lacks("a stop closes the ports at once")),
     ("heartbeat", Lacks(HOOKS)),
-    ("http_api", Lacks(API)),
+    ("http_api", Block),
+    ("http_api.auth", Block),
+    ("http_api.auth.enabled", Key("api.auth.enabled", On)),
+    ("http_api.auth.password", Key("api.auth.password", Text)),
+    ("http_api.auth.username", Key("api.auth.username", Text)),
+    ("http_api.crossdomain", Key("api.crossdomain", NotOff)),
+    ("http_api.enabled", Key("api.enabled", On)),
+    ("http_api.https", Block),
+    ("http_api.https.cert", Own),
+    ("http_api.https.enabled", Own),
+    ("http_api.https.key", Own),
+    ("http_api.https.listen", Own),
+    ("http_api.listen", Own),
+    ("http_api.raw_api", Block),
+    ("http_api.raw_api.allow_query", Moot(GONE)),
+    ("http_api.raw_api.allow_reload", Key("api.raw_api.allow_reload", On)),
+    ("http_api.raw_api.allow_update", Moot(GONE)),
+    ("http_api.raw_api.enabled", Key("api.raw_api.enabled", On)),
     ("http_server", Block),
     ("http_server.crossdomain", Key("http.crossdomain", NotOff)),
     ("http_server.dir", Own),
@@ -97,7 +115,7 @@ pub(super) const TOP: &[(&str, Rule)] = &[
     ("query_latest_version", Moot("nobody is asked for newer versions")),
     ("rtc_server", Lacks(RTC)),
     ("rtsp_server", Lacks("this version has no RTSP")),
-    ("server_id", Lacks("this version has no HTTP API that would tell it")),
+    ("server_id", Key("server.id", Text)),
     ("srs_log_file", Own),
     ("srs_log_level", Own),
     ("srs_log_level_v2", Own),
@@ -217,10 +235,17 @@ pub(super) const VHOST: &[(&str, Rule)] = &[
     ("publish.normal_timeout", Whole("rtmp.publish_timeout", Millis)),
     ("publish.parse_sps", Moot(DETECTED)),
     ("publish.try_annexb_first", Moot(DETECTED)),
-    ("refer", Lacks(ACCESS)),
+    ("refer", Block),
+    ("refer.all", Key("access.refer_all", List)),
+    ("refer.enabled", Key("access.check_refer", On)),
+    ("refer.play", Key("access.refer_play", List)),
+    ("refer.publish", Key("access.refer_publish", List)),
     ("rtc", Lacks(RTC)),
     ("rtsp", Lacks("this version has no RTSP")),
-    ("security", Lacks(ACCESS)),
+    ("security", Block),
+    ("security.allow", Own),
+    ("security.deny", Own),
+    ("security.enabled", Key("access.check_ip", On)),
     ("srt", Lacks(SRT)),
     ("tcp_nodelay", Moot("nothing waits in the system to be sent together")),
     ("transcode", Lacks(RELAY)),

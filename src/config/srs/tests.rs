@@ -104,7 +104,6 @@ fn what_is_not_done_is_said_with_its_place() {
         [
             "srs.conf:2: srt_server: not done: this version has no SRT",
             "srs.conf:5: cluster.mode: not done: this version is no edge and in no cluster",
-            "srs.conf:6: security: not done: this version has no access control",
         ]
     );
 }
@@ -195,4 +194,41 @@ fn files_as_they_are() {
         let expected = std::fs::read_to_string(expected).unwrap_or_default();
         assert_eq!(converted, expected, "{name}: RILLBOX_BLESS=1 writes it");
     }
+}
+
+#[test]
+fn who_may_do_what() {
+    let text = "listen 1935; http_server { enabled on; listen 8081; https { enabled on; key k; cert c; } }\n\
+                http_api { enabled on; listen 8081; auth { enabled on; username admin; password 'a \"b'; } raw_api { enabled on; } }\n\
+                vhost __defaultVhost__ { security { enabled on; deny publish 10.0.0.0/8; allow play all; }\n\
+                refer a.example b.example; refer_play c.example; }\n\
+                vhost b { refer { enabled off; publish d.example; } }";
+    let (config, warnings) = load(text, &[]);
+    assert_eq!(warnings, [] as [&str; 0]);
+    assert!(config.api.enabled && config.api.auth.enabled && config.api.raw_api.enabled);
+    assert_eq!(config.api.auth.password.expose(), "a \"b");
+    assert_eq!((&config.api.listen, &config.api.tls_listen), (&config.http.listen, &config.http.tls_listen));
+    let access = &config.vhost("x", "a", "s").access;
+    let rules: Vec<String> = access.ip_rules.iter().map(ToString::to_string).collect();
+    assert_eq!(rules, ["deny publish 10.0.0.0/8", "allow play all"]);
+    assert!(access.check_ip && access.check_refer);
+    assert_eq!((access.refer_all.len(), &*access.refer_play[0]), (2, "c.example"));
+    let b = &config.vhost("b", "a", "s").access;
+    assert!(!b.check_ip && !b.check_refer && b.ip_rules.is_empty());
+    assert_eq!(b.refer_publish, ["d.example"]);
+    let toml = convert("srs.conf", text, []).unwrap();
+    assert!(toml.contains("password = \"a \\\"b\"\n"), "{toml}");
+    assert_eq!(parse("made.toml", &toml, []).unwrap().config, config);
+    assert!(!load("listen 1935; vhost __defaultVhost__ { }", &[]).0.api.enabled);
+    let (config, warnings) =
+        load("listen 1935; http_api { enabled on; }", &[("SRS_HTTP_API_AUTH_USERNAME", "u")]);
+    assert_eq!(config.api.listen.first().unwrap().to_string(), "[::]:1985");
+    assert_eq!(config.api.auth.username, "u");
+    assert!(warnings[0].contains("answers this machine alone"), "{warnings:?}");
+    let wrong =
+        wrong("listen 1935;\nvhost __defaultVhost__ { security { enabled on; allow play everyone; } }");
+    assert!(
+        wrong.starts_with("srs.conf:2: vhost.default.access.ip_rules: expected rules such as"),
+        "{wrong}"
+    );
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -18,9 +19,21 @@ fn program() -> Command {
     command
 }
 
+/// The same without the keys that the environment of the tests sets.
+fn command() -> Command {
+    let mut command = program();
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RILLBOX_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// A running server with ports of its own. It dies with the test, which shows its log if it failed.
 pub struct Server {
     child: Child,
+    killed: bool,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -37,12 +50,7 @@ impl Server {
 
     /// The same with other variables of the environment set, too.
     pub fn within(environment: &[(&str, &str)], keys: &[(&str, &str)]) -> Self {
-        let mut command = program();
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("RILLBOX_") {
-                command.env_remove(name);
-            }
-        }
+        let mut command = command();
         let defaults = [
             ("RTMP_LISTEN", "127.0.0.1:0"),
             ("HTTP_LISTEN", "127.0.0.1:0"),
@@ -56,6 +64,17 @@ impl Server {
             command.env(format!("RILLBOX_{key}"), value);
         }
         command.envs(environment.iter().copied());
+        Self::of(command)
+    }
+
+    /// Starts it with a configuration file, and nothing else.
+    pub fn with_file(file: &Path) -> Self {
+        let mut command = command();
+        command.arg("-c").arg(file);
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
@@ -66,9 +85,22 @@ impl Server {
                 lines.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
             }
         });
-        let server = Self { child, log };
+        let server = Self { child, killed: false, log };
         server.line(" is ready");
         server
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.killed = true;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args(["-s", name]).arg(self.pid().to_string()).status().unwrap();
+        assert!(kill.success());
     }
 
     /// Where a protocol listens, e.g. `RTMPS`.
@@ -147,7 +179,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let died = self.child.try_wait().ok().flatten().filter(|status| !status.success());
+        let died = self.child.try_wait().ok().flatten().filter(|status| !status.success() && !self.killed);
         let _ = self.child.kill();
         let _ = self.child.wait();
         let log = self.log.lock().unwrap();

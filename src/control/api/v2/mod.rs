@@ -5,6 +5,7 @@
 //! second over 30 s. Lists come in pages of `limit`; `next` is what to give as `after` for the page behind. Errors are
 //! problem details (RFC 9457).
 
+mod config;
 mod events;
 mod health;
 mod openapi;

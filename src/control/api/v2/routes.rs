@@ -5,7 +5,7 @@ use serde_json::json;
 #[cfg(feature = "record")]
 use super::recordings;
 use super::route::{AFTER, Answer, Gives, Kind, LIMIT, Query, Route, Run, Verb};
-use super::{Document, events, health, server, sessions, streams, tagged};
+use super::{Document, config, events, health, server, sessions, streams, tagged};
 use crate::control::api::guard::Need;
 use crate::control::json::Shape;
 
@@ -213,6 +213,59 @@ pub(super) static ROUTES: &[Route] = &[
         "Records a stream no more, until it ends.",
         Run::Now(recordings::stop),
     ),
+    with(
+        &[Query {
+            name: "pointer",
+            about: "Only this part: a JSON pointer (RFC 6901) such as /vhost/default/hls.",
+            kind: Kind::Text,
+        }],
+        Route {
+            need: Some(Need::Configure),
+            ..get(
+                "/api/v2/config",
+                "config",
+                "The configuration in force. Secrets are \"***\".",
+                Gives::Json(config::any),
+                Run::Now(config::values),
+            )
+        },
+    ),
+    Route {
+        method: Verb::Patch,
+        need: Some(Need::Configure),
+        query: &[Query {
+            name: "validate",
+            about: "Whether it is only to be said what would happen.",
+            kind: Kind::Flag,
+        }],
+        body: Some(config::patch_schema),
+        ..get(
+            "/api/v2/config",
+            "changeConfig",
+            "Changes the configuration and its file; 422 with all mistakes, 403 for what the network may not set, 409 if the \
+             file can't be changed.",
+            Gives::Json(config::ConfigChange::schema),
+            Run::Later(|call| Box::pin(config::change(call))),
+        )
+    },
+    get(
+        "/api/v2/config/schema",
+        "configSchema",
+        "What the configuration may be: a JSON Schema (2020-12).",
+        Gives::Json(|_| json!({"type": "object"})),
+        Run::Now(config::schema),
+    ),
+    Route {
+        method: Verb::Post,
+        need: Some(Need::Control),
+        ..get(
+            "/api/v2/config/reload",
+            "reloadConfig",
+            "Reads the configuration file anew, and puts it in force; 422 if that is not possible, and nothing is changed.",
+            Gives::Json(config::ConfigChange::schema),
+            Run::Later(|call| Box::pin(config::reload(call))),
+        )
+    },
     with(
         &[Query { name: "types", about: "Only these.", kind: Kind::Words(events::TYPES) }],
         get(
