@@ -36,6 +36,7 @@ const DEFAULTS: &[(&str, &str, Default)] = &[
 const TOP_DEFAULTS: &[(&str, Default)] = &[
     // SRS serves HTTP only where it is told to.
     ("api.enabled", Default::On(false)),
+    ("metrics.enabled", Default::On(false)),
     ("http.enabled", Default::On(false)),
     ("server.max_connections", Default::Number(1000)),
 ];
@@ -127,6 +128,10 @@ impl Mapper<'_> {
         }
         if let Some(api) = find("http_api").filter(|api| is_on(api)) {
             self.http_api(api, find("http_server").filter(|server| is_on(server)));
+        }
+        if let Some(exporter) = find("exporter").filter(|exporter| is_on(exporter)) {
+            let default = Directive::new("listen", "9972", exporter.place.clone());
+            self.addresses("metrics.listen", exporter.find("listen").unwrap_or(&default));
         }
         if let Some(full) = find("is_full").filter(|d| d.arg() == "on") {
             let text = "this is SRS's reference file (is_full on): it can't be run";

@@ -53,7 +53,6 @@ const CHILD: &str = "no FFmpeg is started";
 const CLOUD: &str = "logs and traces are not sent to this cloud";
 const DETECTED: &str = "what a stream has is seen in the stream itself";
 const DOCKER: &str = "it runs in the foreground, in a container or not";
-const HOOKS: &str = "this version has no HTTP callbacks";
 const LEGACY: &str = "SRS itself ignores it";
 const READS: &str = "what has arrived is read at once, however much it is";
 const RELAY: &str = "this version neither relays nor transcodes";
@@ -69,14 +68,24 @@ pub(super) const TOP: &[(&str, Rule)] = &[
     ("daemon", Lacks("it stays in the foreground: let a service manager, or &, put it in the background")),
     ("disable_daemon_for_docker", Moot(DOCKER)),
     ("empty_ip_ok", Moot("probes of load balancers are let go without a word")),
-    ("exporter", Lacks("this version has no metrics")),
+    ("exporter", Block),
+    ("exporter.enabled", Key("metrics.enabled", On)),
+    ("exporter.label", Key("metrics.label", Text)),
+    ("exporter.listen", Own),
+    ("exporter.tag", Key("metrics.tag", Text)),
     ("ff_log_dir", Moot(CHILD)),
     ("ff_log_level", Moot(CHILD)),
     ("first_wait_for_qlv", Moot("nobody is asked for newer versions")),
     ("force_grace_quit", Moot("SIGTERM sees everybody off anyway")),
     ("grace_final_wait", Moot("a stop takes as long as server.shutdown_timeout allows")),
     ("grace_start_wait", Lacks("a stop closes the ports at once")),
-    ("heartbeat", Lacks(HOOKS)),
+    ("heartbeat", Block),
+    ("heartbeat.device_id", Key("heartbeat.device_id", Text)),
+    ("heartbeat.enabled", Key("heartbeat.enabled", On)),
+    ("heartbeat.interval", Key("heartbeat.interval", Seconds)),
+    ("heartbeat.ports", Key("heartbeat.ports", On)),
+    ("heartbeat.summaries", Key("heartbeat.summaries", On)),
+    ("heartbeat.url", Key("heartbeat.url", Text)),
     ("http_api", Block),
     ("http_api.auth", Block),
     ("http_api.auth.enabled", Key("api.auth.enabled", On)),
@@ -200,7 +209,17 @@ pub(super) const VHOST: &[(&str, Rule)] = &[
     ("hls.hls_vcodec", Own),
     ("hls.hls_wait_keyframe", Key("hls.wait_keyframe", NotOff)),
     ("hls.hls_window", Key("hls.window", Seconds)),
-    ("http_hooks", Lacks(HOOKS)),
+    ("http_hooks", Block),
+    ("http_hooks.enabled", Key("hooks.enabled", On)),
+    ("http_hooks.on_close", Key("hooks.on_close", List)),
+    ("http_hooks.on_connect", Key("hooks.on_connect", List)),
+    ("http_hooks.on_dvr", Key("hooks.on_dvr", List)),
+    ("http_hooks.on_hls", Key("hooks.on_hls", List)),
+    ("http_hooks.on_hls_notify", Key("hooks.on_hls_notify", List)),
+    ("http_hooks.on_play", Key("hooks.on_play", List)),
+    ("http_hooks.on_publish", Key("hooks.on_publish", List)),
+    ("http_hooks.on_stop", Key("hooks.on_stop", List)),
+    ("http_hooks.on_unpublish", Key("hooks.on_unpublish", List)),
     ("http_remux", Block),
     ("http_remux.drop_if_not_match", Moot(DETECTED)),
     ("http_remux.enabled", Key("http_live.enabled", On)),
