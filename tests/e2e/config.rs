@@ -98,7 +98,7 @@ fn what_the_api_changes_is_in_force_and_kept() {
         (
             json!({ "rtmp": { "chunk_size": 1 } }),
             422,
-            "r.toml:14: rtmp.chunk_size: expected 128 to 65536, found 1",
+            "r.toml:13: rtmp.chunk_size: expected 128 to 65536, found 1",
         ),
         (
             json!({ "tls": { "cert": "/etc/shadow", "key": "/etc/shadow" } }),
@@ -175,6 +175,7 @@ fn nobody_is_dropped_by_changes() {
     let mut server = Server::with_file(&file);
     let rtmp = server.address("RTMP");
     let mut first = publisher(rtmp, "demo");
+    server.line("live/demo track 1: ");
     let player = Player::start(Program::ffmpeg, &server.rtmp("demo"), Clip::H264_AAC, Form::Flv);
     let flv = Player::start(Program::ffmpeg, &server.http("demo.flv"), Clip::H264_AAC, Form::Flv);
     let goes_on = |what: &str| {
