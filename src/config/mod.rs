@@ -304,6 +304,8 @@ section! {
         live enabled: bool = true;
         /// Where else they are served, e.g. "127.0.0.1:9972". [] is nowhere else.
         live listen: Vec<SocketAddr> = Vec::new();
+        /// Whether everybody may read them there who reaches it. Otherwise who may administer, as where the API listens.
+        live anonymous: bool = false;
         /// The value of a label `label` that srs_build_info gets. "": none.
         live label: String = String::new();
         /// The value of a label `tag` that srs_build_info gets. "": none.
@@ -601,7 +603,7 @@ impl Config {
     }
 
     /// The keys that say where to listen, with their addresses.
-    pub fn listening(&mut self) -> [(&'static str, &mut Vec<SocketAddr>); 6] {
+    pub fn listening(&mut self) -> [(&'static str, &mut Vec<SocketAddr>); 7] {
         [
             ("rtmp.listen", &mut self.rtmp.listen),
             ("rtmp.tls_listen", &mut self.rtmp.tls_listen),
@@ -609,6 +611,7 @@ impl Config {
             ("http.tls_listen", &mut self.http.tls_listen),
             ("api.listen", &mut self.api.listen),
             ("api.tls_listen", &mut self.api.tls_listen),
+            ("metrics.listen", &mut self.metrics.listen),
         ]
     }
 

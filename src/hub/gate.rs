@@ -1,6 +1,7 @@
 //! Who may publish and play: rooms above the hub decide, the hub asks them, for all protocols alike.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use super::{Client, StreamName};
 
@@ -52,13 +53,15 @@ pub struct Denied {
 /// The one who refuses when a credential is missing or wrong: players that can show another one are asked for it.
 pub const CREDENTIALS: &str = "access (credentials)";
 
-/// What a session carried, in bytes.
+/// What a session carried, in bytes, and how long it was there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// To the peer.
     pub sent: u64,
     /// From the peer.
     pub received: u64,
+    /// How long it was there; `None`: it never was, since a later gate refused it.
+    pub time: Option<Duration>,
 }
 
 /// What a gate says, in a box, as trait objects need it.

@@ -316,6 +316,17 @@ impl Hub {
         true
     }
 
+    /// Shows each session, and what it has carried; cheaper than [`clients`](Self::clients). `show` must not block.
+    pub fn each_client(&self, show: impl FnMut(&Ask, Traffic)) {
+        self.inner.sessions.each(show);
+    }
+
+    /// How long what is new may wait now before it is written to readers: the longest of all delivery workers.
+    #[must_use]
+    pub fn delivery_window(&self) -> std::time::Duration {
+        self.inner.delivery.window()
+    }
+
     /// What all sessions have done since the start.
     #[must_use]
     pub fn totals(&self) -> Totals {

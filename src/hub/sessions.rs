@@ -29,7 +29,7 @@ pub(super) struct Session {
 impl Session {
     fn traffic(&self) -> Traffic {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Traffic { sent: count(&self.sent), received: count(&self.received) }
+        Traffic { sent: count(&self.sent), received: count(&self.received), time: Some(self.since.elapsed()) }
     }
 
     fn rates(&self) -> MutexGuard<'_, (Rate<SAMPLES>, Rate<SAMPLES>)> {
@@ -37,7 +37,7 @@ impl Session {
     }
 
     pub(super) fn stats(&self, now: Instant) -> ClientStats {
-        let Traffic { sent, received } = self.traffic();
+        let Traffic { sent, received, .. } = self.traffic();
         let rates = self.rates();
         ClientStats {
             client: self.ask.client.clone(),
@@ -107,7 +107,7 @@ impl Sessions {
     /// Takes readings.
     pub(super) fn tick(&self, now: Instant) {
         for session in self.table().values() {
-            let Traffic { sent, received } = session.traffic();
+            let Traffic { sent, received, .. } = session.traffic();
             let mut rates = session.rates();
             rates.0.sample(received, now);
             rates.1.sample(sent, now);
@@ -118,6 +118,13 @@ impl Sessions {
         let mut sessions: Vec<_> = self.table().values().cloned().collect();
         sessions.sort_by_key(|session| session.since);
         sessions.iter().map(|session| session.stats(now)).collect()
+    }
+
+    /// Shows what each has carried. Must not block.
+    pub(super) fn each(&self, mut show: impl FnMut(&Ask, Traffic)) {
+        for session in self.table().values() {
+            show(&session.ask, session.traffic());
+        }
     }
 
     pub(super) fn find(&self, id: &str) -> Option<Arc<Session>> {

@@ -77,6 +77,7 @@ pub(super) fn rooms(
     hub: &Hub,
     #[cfg(feature = "access")] access: &std::sync::Arc<crate::access::Access>,
     #[cfg(feature = "api")] commands: &crate::control::command::Commands,
+    #[cfg(all(feature = "api", feature = "metrics"))] metrics: &crate::control::metrics::Metrics,
 ) -> Vec<Box<dyn Room>> {
     let mut rooms: Vec<Box<dyn Room>> = Vec::new();
     #[cfg(feature = "segments")]
@@ -101,7 +102,12 @@ pub(super) fn rooms(
         recorder,
     });
     #[cfg(feature = "api")]
-    rooms.push(Box::new(api::ApiRoom::new(config, &api)));
+    rooms.push(Box::new(api::ApiRoom::new(
+        config,
+        &api,
+        #[cfg(feature = "metrics")]
+        metrics,
+    )));
     #[cfg(feature = "http")]
     rooms.push(Box::new(http::HttpRoom::new(
         config,
@@ -110,6 +116,8 @@ pub(super) fn rooms(
         access,
         #[cfg(feature = "api")]
         &api,
+        #[cfg(all(feature = "api", feature = "metrics"))]
+        metrics,
         #[cfg(feature = "record")]
         records,
         #[cfg(feature = "segments")]
@@ -181,6 +189,49 @@ pub(super) mod hooks {
     }
 }
 
+#[cfg(feature = "metrics")]
+pub(super) mod metrics {
+    use std::sync::Arc;
+
+    use super::{Config, Door, Listener, Room, Security, Serve, Shared, http};
+    use crate::control::metrics::Metrics;
+    use crate::net::http::{Front, Options};
+
+    /// Figures at doors of their own.
+    pub(in crate::server) struct MetricsRoom(Arc<Front>);
+
+    impl MetricsRoom {
+        pub fn new(config: &Shared, metrics: &Metrics) -> Self {
+            Self(Front::new(options(&config.current()), vec![Box::new(metrics.service(true))]))
+        }
+    }
+
+    impl Room for MetricsRoom {
+        fn doors(&self, config: &Config) -> Vec<Door> {
+            let door =
+                |address: &_| Door { name: "Metrics", key: "metrics.listen", address: *address, tls: None };
+            let listen = config.metrics.listen.iter().filter(|_| config.metrics.enabled);
+            listen.map(door).collect()
+        }
+
+        fn serve(&self, listener: Listener, security: Security) -> Serve {
+            http::serve(&self.0, listener, security)
+        }
+
+        fn reloaded(&self, config: &Config) {
+            self.0.set_options(options(config));
+        }
+
+        fn stop(&self) {
+            self.0.stop();
+        }
+    }
+
+    fn options(config: &Config) -> Options {
+        Options { crossdomain: false, ..http::options(config) }
+    }
+}
+
 #[cfg(feature = "segments")]
 mod segments {
     use std::sync::Arc;
@@ -242,8 +293,17 @@ mod api {
     }
 
     impl ApiRoom {
-        pub fn new(config: &Shared, api: &Api) -> Self {
-            let front = Front::new(options(&config.current()), vec![Box::new(api.clone())]);
+        pub fn new(
+            config: &Shared,
+            api: &Api,
+            #[cfg(feature = "metrics")] metrics: &crate::control::metrics::Metrics,
+        ) -> Self {
+            let services: Vec<Box<dyn Service>> = vec![
+                #[cfg(feature = "metrics")]
+                Box::new(metrics.service(false)),
+                Box::new(api.clone()),
+            ];
+            let front = Front::new(options(&config.current()), services);
             Self { api: api.clone(), front }
         }
     }
@@ -336,6 +396,8 @@ mod api {
     pub(super) struct Sharing {
         pub config: Shared,
         pub api: Api,
+        #[cfg(feature = "metrics")]
+        pub metrics: crate::control::metrics::Scrape,
     }
 
     impl Service for Sharing {
@@ -343,11 +405,16 @@ mod api {
             let config = self.config.current();
             let door = &request.peer.door;
             let addresses = if request.peer.secure { &config.api.tls_listen } else { &config.api.listen };
-            if config.api.enabled && addresses.contains(door) && Api::owns(&request.head.path) {
-                self.api.call(request)
-            } else {
-                Box::pin(async move { request.into() })
+            if !config.api.enabled || !addresses.contains(door) {
+                return Box::pin(async move { request.into() });
             }
+            if Api::owns(&request.head.path) {
+                return self.api.call(request);
+            }
+            #[cfg(feature = "metrics")]
+            return self.metrics.call(request);
+            #[cfg(not(feature = "metrics"))]
+            Box::pin(async move { request.into() })
         }
     }
 }
@@ -380,6 +447,7 @@ mod http {
             hub: &Hub,
             #[cfg(feature = "access")] access: &Arc<crate::access::Access>,
             #[cfg(feature = "api")] api: &crate::control::api::Api,
+            #[cfg(all(feature = "api", feature = "metrics"))] metrics: &crate::control::metrics::Metrics,
             #[cfg(feature = "record")] records: crate::record::Records,
             #[cfg(feature = "segments")] segments: &Arc<Segments>,
         ) -> Self {
@@ -387,7 +455,12 @@ mod http {
             let mut services: Vec<Box<dyn Service>> = Vec::new();
             // Before all others: /api/ is no app where the API is.
             #[cfg(feature = "api")]
-            services.push(Box::new(super::api::Sharing { config: config.clone(), api: api.clone() }));
+            services.push(Box::new(super::api::Sharing {
+                config: config.clone(),
+                api: api.clone(),
+                #[cfg(feature = "metrics")]
+                metrics: metrics.service(false),
+            }));
             // Before all others: it takes only what there is under /recordings/.
             #[cfg(feature = "record")]
             {

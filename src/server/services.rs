@@ -78,14 +78,28 @@ impl Services {
         let access = crate::access::Access::new(config.clone());
         #[cfg(feature = "hooks")]
         let hooks = crate::control::hooks::Hooks::new(hub.clone(), config.clone());
+        #[cfg(feature = "metrics")]
+        let metrics = crate::control::metrics::Metrics::new(
+            hub.clone(),
+            config.clone(),
+            #[cfg(feature = "access")]
+            access.clone(),
+            #[cfg(feature = "hooks")]
+            hooks.stats(),
+        );
         // In the order in which they are asked: nobody else is asked of those who may not come anyway.
         hub.set_gates(vec![
             #[cfg(feature = "access")]
             access.clone(),
             #[cfg(feature = "hooks")]
             hooks.clone(),
+            #[cfg(feature = "metrics")]
+            metrics.gate(),
         ]);
-        #[cfg_attr(not(feature = "hooks"), expect(unused_mut, reason = "a room of no protocol"))]
+        #[cfg_attr(
+            not(any(feature = "hooks", feature = "metrics")),
+            expect(unused_mut, reason = "those of no protocol come last")
+        )]
         let mut rooms = rooms(
             config,
             &hub,
@@ -93,7 +107,11 @@ impl Services {
             &access,
             #[cfg(feature = "api")]
             commands,
+            #[cfg(all(feature = "api", feature = "metrics"))]
+            &metrics,
         );
+        #[cfg(feature = "metrics")]
+        rooms.push(Box::new(super::room::metrics::MetricsRoom::new(config, &metrics)));
         #[cfg(feature = "hooks")]
         rooms.push(Box::new(super::room::hooks::HooksRoom::new(hooks)));
         Self {

@@ -21,6 +21,8 @@ mod idle;
 #[cfg(test)]
 mod join;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod mp4;
 #[cfg(test)]
 mod other_clients;

@@ -12,8 +12,9 @@ mod session;
 mod worker;
 
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -57,6 +58,8 @@ pub(super) struct Inbox {
     /// Readers there are or will be: the next one goes where there are fewest.
     load: AtomicUsize,
     pulse: Pulse,
+    /// How long what is new may wait now, in milliseconds.
+    window_ms: AtomicU32,
 }
 
 enum Message {
@@ -109,6 +112,13 @@ impl Delivery {
         for inbox in self.workers.get().into_iter().flatten() {
             inbox.send(Message::Look);
         }
+    }
+
+    /// How long what is new may wait now, with the worker where it is longest.
+    pub(super) fn window(&self) -> Duration {
+        let windows =
+            self.workers.get().into_iter().flatten().map(|inbox| inbox.window_ms.load(Ordering::Relaxed));
+        Duration::from_millis(windows.max().unwrap_or(0).into())
     }
 
     /// Asks each worker for a sign of life. How many questions the most silent one has left unanswered.

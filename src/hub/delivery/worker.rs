@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -44,6 +44,7 @@ pub(super) fn start(config: &config::Shared) -> Vec<Arc<Inbox>> {
             stop: AtomicBool::new(false),
             load: AtomicUsize::new(0),
             pulse: Pulse::default(),
+            window_ms: AtomicU32::new(0),
         });
         let worker = Worker::new(poll, inbox.clone(), config.clone());
         thread::Builder::new().name(format!("delivery-{n}")).stack_size(STACK).spawn(move || worker.run())?;
@@ -203,6 +204,8 @@ impl Worker {
                 housekeeping = now + HOUSEKEEPING;
                 self.read_config();
                 self.window.adjust(now);
+                let ms = u32::try_from(self.window.now.as_millis()).unwrap_or(u32::MAX);
+                self.inbox.window_ms.store(ms, Ordering::Relaxed);
                 self.check_timeouts(now);
             }
         }
