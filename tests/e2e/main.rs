@@ -1,6 +1,8 @@
 //! Scenarios: real clients against the real server. `scripts/test` installs the clients and runs them.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod browser;
