@@ -55,7 +55,8 @@ fn base64(bytes: &[u8]) -> String {
     let digit = |n: u32| char::from(DIGITS[(n & 63) as usize]);
     let group = |group: &[u8]| {
         let n = group.iter().fold(0, |n, byte| n << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        let digits: String = [18, 12, 6, 0].iter().take(group.len() + 1).map(|shift| digit(n >> shift)).collect();
+        let digits: String =
+            [18, 12, 6, 0].iter().take(group.len() + 1).map(|shift| digit(n >> shift)).collect();
         format!("{digits:=<4}")
     };
     bytes.chunks(3).map(group).collect()
@@ -96,7 +97,9 @@ fn only_who_shows_the_right_thing_publishes_and_plays() {
         ("VHOST__DEFAULT__DASH__ON_DEMAND", "false"),
     ]);
     let wrong = "Wr0ng-of-Eve";
-    for params in ["", &format!("?user=ann&pass={wrong}"), &format!("?user=vic&pass={PASSWORD}"), "?token=a.b.c"] {
+    for params in
+        ["", &format!("?user=ann&pass={wrong}"), &format!("?user=vic&pass={PASSWORD}"), "?token=a.b.c"]
+    {
         let ended = publish(&server.rtmp(&format!("cam{params}"))).end();
         assert!(!ended.status.success(), "published with {params:?}");
     }
@@ -124,7 +127,9 @@ fn only_who_shows_the_right_thing_publishes_and_plays() {
     }
     let for_publishing = format!("?{}", token("publish", "live/cam"));
     let of_another = format!("?{}", token("play", "live/other"));
-    for params in ["", &format!("?user=vic&pass={wrong}"), &for_publishing, &of_another, "?hls_ctx=0123456789abcdef"] {
+    for params in
+        ["", &format!("?user=vic&pass={wrong}"), &for_publishing, &of_another, "?hls_ctx=0123456789abcdef"]
+    {
         assert!(!plays(&rtmp(params)), "RTMP {params}");
         for file in files {
             let answer = ask(&server, "HTTP", "GET", &format!("/live/{file}{params}"), "");
@@ -144,13 +149,20 @@ fn only_who_shows_the_right_thing_publishes_and_plays() {
     };
     let segment = playlist.lines().rfind(|line| line.contains(".ts")).unwrap();
     let bare = segment.split('?').next().unwrap().rsplit('/').next().unwrap();
-    for path in [format!("/live/{bare}"), "/live/%63am.flv".to_owned(), "//live//cam.flv".to_owned(), "/live/_definst_/cam.flv".to_owned()] {
+    for path in [
+        format!("/live/{bare}"),
+        "/live/%63am.flv".to_owned(),
+        "//live//cam.flv".to_owned(),
+        "/live/_definst_/cam.flv".to_owned(),
+    ] {
         let status = ask(&server, "HTTP", "GET", &path, "").status;
         assert!(matches!(status, 401 | 404), "{path}: {status}");
     }
     // Nobody learns the secrets from us.
     let basic = format!("Authorization: Basic {}\r\n", base64(format!("root:{PASSWORD}").as_bytes()));
-    for path in ["/api/v1/clients", "/api/v1/streams", "/api/v1/vhosts", "/api/v2/sessions", "/api/v2/streams"] {
+    for path in
+        ["/api/v1/clients", "/api/v1/streams", "/api/v1/vhosts", "/api/v2/sessions", "/api/v2/streams"]
+    {
         let answer = ask(&server, "API", "GET", path, &basic);
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         for secret in [PASSWORD, wrong, SECRET, "sign=", &jwt[5..]] {

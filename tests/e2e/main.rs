@@ -39,6 +39,8 @@ mod record_faults;
 #[cfg(test)]
 mod republish;
 #[cfg(test)]
+mod scan;
+#[cfg(test)]
 mod slow_readers;
 #[cfg(test)]
 mod soak;
