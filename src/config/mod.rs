@@ -353,7 +353,7 @@ section! {
     pub struct VhostAccess {
         /// Who may publish: "anyone", "nobody", or who shows a "credential": a signed URL, a JWT or a user's password (access.*).
         live publish: Admission = Admission::Anyone;
-        /// Who may play, recordings too.
+        /// Who may play, recordings too. What lies below http.root is for everybody: keep segments on disk elsewhere.
         live play: Admission = Admission::Anyone;
         /// Whether `ip_rules` are looked at.
         live check_ip: bool = false;

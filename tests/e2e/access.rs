@@ -200,3 +200,56 @@ fn addresses_and_pages() {
     }
     assert!(!plays(&server.rtmp("cam")), "no page is named");
 }
+
+#[test]
+fn recordings_are_played_and_deleted_by_those_who_may() {
+    let dir = Dir::new();
+    let path = format!("{}/[app]/", dir.path("rec").display());
+    let users = [user("vic", "viewer"), user("otto", "operator")].join(" ");
+    let server = Server::with(&[
+        ("ACCESS_USERS", users.as_str()),
+        ("ACCESS_TOKEN_SECRETS", SECRET),
+        ("VHOST__DEFAULT__ACCESS__PLAY", "credential"),
+        ("VHOST__DEFAULT__RECORD__ENABLED", "true"),
+        ("VHOST__DEFAULT__RECORD__PATH", path.as_str()),
+    ]);
+    let clip = Clip::H264_AAC.file();
+    Program::ffmpeg(&format!("-re -i {} -c copy -f flv {}", clip.display(), server.rtmp("cam")))
+        .end()
+        .clean();
+    let basic =
+        |name: &str| format!("Authorization: Basic {}\r\n", base64(format!("{name}:{PASSWORD}").as_bytes()));
+    let get = |target: &str, headers: &str| ask(&server, "HTTP", "GET", target, headers);
+    wait_until("a closed recording", || {
+        let list = get("/recordings/live/cam", &basic("vic"));
+        list.status == 200 && list.text().contains("\"recording\":false")
+    });
+    let list = get("/recordings/live/cam", &basic("vic")).good();
+    let file = list.split("\"url\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let signed = token("play", "live/cam");
+    for target in [
+        "/recordings/live/cam",
+        "/recordings/live/cam.m3u8",
+        "/recordings/live/cam.mp4",
+        file,
+        "/recordings//live/cam.mp4",
+    ] {
+        let status = get(target, "").status;
+        assert!(matches!(status, 401 | 404), "{target}: {status}");
+        if !target.contains("//") {
+            assert_eq!(status, 401, "{target}");
+            assert_eq!(get(&format!("{target}?{signed}"), "").status, 200, "{target}");
+        }
+    }
+    assert!(!get("/recordings", "").good().contains("cam"), "names are for those who may play them");
+    // What a playlist links to is let in by what let the playlist in.
+    assert!(plays(&format!("http://{}/recordings/live/cam.m3u8?{signed}", server.address("HTTP"))));
+    let delete = |headers: &str| ask(&server, "HTTP", "DELETE", file, headers).status;
+    assert_eq!(delete(""), 401, "not even from this machine");
+    assert_eq!(delete(&basic("vic")), 403);
+    assert_eq!(delete(&format!("{}Origin: http://evil.example\r\n", basic("otto"))), 403);
+    assert_eq!(get(file, &basic("vic")).status, 200);
+    assert_eq!(delete(&basic("otto")), 204);
+    assert_eq!(get(file, &basic("vic")).status, 404);
+    server.line("audit: otto (operator, from 127.0.0.1) deleted \"/recordings/live/cam/");
+}
