@@ -94,7 +94,7 @@ impl Installed {
         let log = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&log);
         std::thread::spawn(move || {
-            lines.map_while(Result::ok).for_each(|line| sink.lock().unwrap().push(line))
+            lines.map_while(Result::ok).for_each(|line| sink.lock().unwrap().push(line));
         });
         let server = Self { child, log };
         server.said(" is ready");
