@@ -325,15 +325,9 @@ impl Dash {
             Ok(range) => range,
             Err(refused) => return *refused,
         };
-        *reply.body_mut() = match data {
-            Data::Memory { chunks, .. } => Body::shared(Arc::clone(chunks), first, count),
-            Data::File { path, .. } => match Body::file_at(path, first, count).await {
-                Ok(body) => body,
-                Err(error) => {
-                    log::warn!("{}: {error}", path.display());
-                    return missing("the file cannot be read");
-                }
-            },
+        *reply.body_mut() = match data.body(first, count).await {
+            Ok(body) => body,
+            Err(_) => return missing("the file cannot be read"),
         };
         put(&mut reply, header::CONTENT_TYPE, kind);
         put(&mut reply, header::CACHE_CONTROL, "public, max-age=30, immutable");

@@ -19,7 +19,7 @@ use crate::net::http::{
     Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, mime, not_allowed, play_refused, player, put,
     reply_range, text_reply,
 };
-use crate::segments::{Data, Lookup, Presentation, Resource, Segments, State, Want};
+use crate::segments::{Lookup, Presentation, Resource, Segments, State, Want};
 
 /// How long a stream's first segment is waited for, beyond the time it takes by configuration.
 const FIRST_SEGMENT: Duration = Duration::from_secs(10);
@@ -299,15 +299,9 @@ async fn data_reply(head: &Head, resource: &Resource) -> Reply {
         Ok(range) => range,
         Err(refused) => return *refused,
     };
-    *reply.body_mut() = match &resource.data {
-        Data::Memory { chunks, .. } => Body::shared(Arc::clone(chunks), first, count),
-        Data::File { path, .. } => match Body::file_at(path, first, count).await {
-            Ok(body) => body,
-            Err(error) => {
-                log::warn!("{}: {error}", path.display());
-                return text_reply(StatusCode::NOT_FOUND, "404: the file cannot be read");
-            }
-        },
+    *reply.body_mut() = match resource.data.body(first, count).await {
+        Ok(body) => body,
+        Err(_) => return text_reply(StatusCode::NOT_FOUND, "404: the file cannot be read"),
     };
     put(&mut reply, header::CONTENT_TYPE, resource.content_type);
     reply

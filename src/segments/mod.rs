@@ -28,6 +28,7 @@ mod disk;
 mod fmp4;
 #[cfg(test)]
 mod hard_tests;
+mod heat;
 mod index;
 mod job;
 #[cfg(test)]

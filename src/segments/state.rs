@@ -7,7 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Form;
+use super::heat::Heat;
 use crate::media::{Kind, Track};
+#[cfg(feature = "http")]
+use crate::net::http::Body;
 
 /// The segments of a stream in one form, as they are at one moment.
 #[derive(Debug, Clone)]
@@ -241,6 +244,8 @@ pub enum Data {
         chunks: Arc<[Bytes]>,
         /// Bytes of all of them.
         len: u64,
+        /// How many want it.
+        heat: Arc<Heat>,
     },
     /// A file.
     File {
@@ -256,7 +261,7 @@ impl Data {
     #[must_use]
     pub fn of(chunks: Vec<Bytes>) -> Self {
         let len = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        Self::Memory { chunks: chunks.into(), len }
+        Self::Memory { chunks: chunks.into(), len, heat: Arc::default() }
     }
 
     /// How many bytes there are.
@@ -265,6 +270,27 @@ impl Data {
     pub fn len(&self) -> u64 {
         match self {
             Self::Memory { len, .. } | Self::File { len, .. } => *len,
+        }
+    }
+
+    /// `count` bytes from `first` on, for a client.
+    ///
+    /// # Errors
+    /// The file can't be read; the log says why.
+    #[cfg(feature = "http")]
+    pub async fn body(&self, first: u64, count: u64) -> Result<Body, std::io::Error> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Memory { chunks, len, heat } => Ok(match heat.file(chunks, *len) {
+                Some(file) => Body::in_memory_file(file, first, count),
+                None => Body::shared(Arc::clone(chunks), first, count),
+            }),
+            #[cfg(not(target_os = "linux"))]
+            Self::Memory { chunks, .. } => Ok(Body::shared(Arc::clone(chunks), first, count)),
+            Self::File { path, .. } => {
+                let body = Body::file_at(path, first, count).await;
+                body.inspect_err(|error| log::warn!("{}: {error}", path.display()))
+            }
         }
     }
 

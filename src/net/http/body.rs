@@ -33,6 +33,31 @@ enum Inner {
         left: u64,
     },
     Shared(Pieces),
+    /// Bytes of a file in memory, which never have to be waited for.
+    #[cfg(target_os = "linux")]
+    Ready {
+        file: Arc<std::fs::File>,
+        offset: u64,
+        left: u64,
+    },
+}
+
+/// A body in the form that costs least to send.
+pub(super) enum Whole {
+    /// All of it is in our memory.
+    Memory(Chunk),
+    /// It is a piece of a file in memory.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are none"))]
+    File {
+        /// The file.
+        file: Arc<std::fs::File>,
+        /// Where it begins.
+        offset: u64,
+        /// How long it is.
+        left: u64,
+    },
+    /// It comes piece by piece.
+    Parts(Body),
 }
 
 impl Body {
@@ -77,6 +102,25 @@ impl Body {
         }
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         Self(Inner::Shared(Pieces { pieces, next, skip, left }))
+    }
+
+    /// `len` bytes of a file that is in memory ([`in_memory`](super::in_memory)), after the first `offset`.
+    #[cfg(target_os = "linux")]
+    #[must_use]
+    pub fn in_memory_file(file: Arc<std::fs::File>, offset: u64, len: u64) -> Self {
+        if len == 0 { Self::default() } else { Self(Inner::Ready { file, offset, left: len }) }
+    }
+
+    /// The body in the form that costs least to send.
+    pub(super) fn whole(self) -> Whole {
+        match self.0 {
+            Inner::Empty => Whole::Memory(Chunk::One(Bytes::new())),
+            Inner::Bytes(bytes) => Whole::Memory(Chunk::One(bytes)),
+            Inner::Shared(pieces) => Whole::Memory(Chunk::Many(pieces)),
+            #[cfg(target_os = "linux")]
+            Inner::Ready { file, offset, left } => Whole::File { file, offset, left },
+            inner => Whole::Parts(Self(inner)),
+        }
     }
 
     /// `len` bytes that come through a channel, made as they are sent. When it is closed before, the connection is, too.
@@ -144,6 +188,18 @@ impl hyper::body::Body for Body {
                 }
                 return Poll::Ready(None);
             }
+            #[cfg(target_os = "linux")]
+            Inner::Ready { left: 0, .. } => return Poll::Ready(None),
+            #[cfg(target_os = "linux")]
+            Inner::Ready { file, offset, left } => {
+                use std::os::unix::fs::FileExt;
+                let want = usize::try_from(*left).unwrap_or(usize::MAX).min(FILE_PIECE);
+                let mut piece = vec![0; want];
+                file.read_exact_at(&mut piece, *offset)?;
+                let got = u64::try_from(want).unwrap_or(u64::MAX);
+                (*offset, *left) = (offset.saturating_add(got), left.saturating_sub(got));
+                piece.into()
+            }
             Inner::Sized { left: 0, .. } => return Poll::Ready(None),
             Inner::Sized { pieces, left } => {
                 let ended =
@@ -162,7 +218,7 @@ impl hyper::body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, Inner::Empty | Inner::File { left: 0, .. } | Inner::Sized { left: 0, .. })
+        self.size_hint().exact() == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -170,6 +226,8 @@ impl hyper::body::Body for Body {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Bytes(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
             Inner::File { left, .. } | Inner::Sized { left, .. } => SizeHint::with_exact(*left),
+            #[cfg(target_os = "linux")]
+            Inner::Ready { left, .. } => SizeHint::with_exact(*left),
             Inner::Shared(pieces) => SizeHint::with_exact(u64::try_from(pieces.left).unwrap_or(u64::MAX)),
             Inner::Live(_) => SizeHint::default(),
         }

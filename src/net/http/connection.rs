@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
@@ -23,11 +23,12 @@ use tokio::sync::mpsc;
 
 use super::front::{Front, Options};
 use super::io::Io;
+use super::plain;
 use super::pump::{end_of, pump, pump_into};
 use super::reply::{
     asks_websocket, finish, last_reply, live_head, options_reply, switch_headers, websocket_fault,
 };
-use super::service::{Framing, LiveBody, LiveRequest, Peer, Request};
+use super::service::{Framing, LiveBody, LiveRequest, Peer, Request, RequestBody};
 use super::{Body, Head, HeadError, Reply, text_reply};
 use crate::net::Permit;
 
@@ -76,29 +77,94 @@ impl Connection {
             return Some(self.http2(io).await);
         }
         let mut buffer = BytesMut::with_capacity(1024);
-        let reading = read_head(&mut io, &mut buffer, self.options.max_header);
-        let (head, len) = match tokio::time::timeout(self.options.header_timeout, reading).await {
-            Ok(Ok(Some(found))) => found,
-            Ok(Ok(None)) => return Some("the client sent no request".to_owned()),
-            Ok(Err(error)) => return Some(refuse(io, &error).await),
-            Err(_) if buffer.is_empty() => return Some("no request came in time".to_owned()),
-            Err(_) => return Some(refuse(io, &HeadError::Timeout).await),
+        let front = Arc::clone(&self.front);
+        let mut stopped = pin!(front.stopped());
+        loop {
+            let first = self.requests() == 0;
+            let patience = if first { self.options.header_timeout } else { self.options.idle_timeout };
+            let reading =
+                tokio::time::timeout(patience, read_head(&mut io, &mut buffer, self.options.max_header));
+            let read = tokio::select! {
+                biased;
+                // What a client has just asked is not answered any more, as if it had come later.
+                () = &mut stopped, if !first => return Some(DONE.to_owned()),
+                read = reading => read,
+            };
+            let (head, len) = match read {
+                Ok(Ok(Some((head, len)))) => (Box::new(head), len),
+                Ok(Ok(None)) if first => return Some("the client sent no request".to_owned()),
+                Ok(Ok(None)) => return Some(DONE.to_owned()),
+                Ok(Err(error)) => return Some(refuse(io, &error).await),
+                Err(_) if !first => return Some(IDLE.to_owned()),
+                Err(_) if buffer.is_empty() => return Some("no request came in time".to_owned()),
+                Err(_) => return Some(refuse(io, &HeadError::Timeout).await),
+            };
+            let (head, len) = match self.answer_plain(&mut io, head, len, &mut buffer).await {
+                Ok(true) => continue,
+                Ok(false) => return Some(close(io).await),
+                Err(Unanswered::Ended(why)) => return Some(why),
+                Err(Unanswered::Other(head, len)) => (head, len),
+            };
+            return self.other(io, &head, len, buffer).await;
+        }
+    }
+
+    /// Answers a request that has no body and wants none without end. Whether another may follow.
+    async fn answer_plain(
+        &self,
+        io: &mut Io,
+        head: Box<Head>,
+        len: usize,
+        buffer: &mut BytesMut,
+    ) -> Result<bool, Unanswered> {
+        let peer = self.peer_of(&head);
+        let asked = LiveRequest { head: &head, peer: &peer, framing: Framing::Raw };
+        let is_live = head.method == Method::GET && self.front.live(&asked).is_some();
+        if is_live || io.plain().is_none() || !plain::is_plain(&head) {
+            return Err(Unanswered::Other(head, len));
+        }
+        buffer.advance(len.min(buffer.len()));
+        self.count(&head, &peer);
+        let cors = self.cors(&head);
+        let request = Request { head: Head::clone(&head), peer, body: RequestBody::default() };
+        let mut reply = {
+            let gone = async {
+                tokio::time::sleep(plain::LOOK).await;
+                io.gone().await;
+            };
+            tokio::select! {
+                biased;
+                reply = self.front.call(request) => reply,
+                () = gone => return Err(Unanswered::Ended("the client left before it was answered".to_owned())),
+            }
         };
+        finish(reply.headers_mut(), cors);
+        plain::send(io, &head, reply).await.map_err(|error| Unanswered::Ended(end_of(&error)))
+    }
+
+    /// Gives a live body, or what it says instead; other requests, and all that follow, go to hyper.
+    async fn other(
+        self: Arc<Self>,
+        mut io: Io,
+        head: &Head,
+        len: usize,
+        mut buffer: BytesMut,
+    ) -> Option<String> {
         let framing = match head.version {
             Version::HTTP_10 => Framing::Raw,
-            _ if asks_websocket(&head) => Framing::WebSocket,
+            _ if asks_websocket(head) => Framing::WebSocket,
             _ => Framing::Chunked,
         };
-        let peer = self.peer_of(&head);
-        let request = LiveRequest { head: &head, peer: &peer, framing };
+        let peer = self.peer_of(head);
+        let request = LiveRequest { head, peer: &peer, framing };
         let begin = if head.method == Method::GET { self.front.live(&request) } else { None };
         let Some(begin) = begin else {
             io.unread(buffer.freeze());
             return Some(self.hyper(io).await);
         };
-        self.count(&head, &peer);
-        let cors = self.cors(&head);
-        let fault = if framing == Framing::WebSocket { websocket_fault(&head) } else { None };
+        self.count(head, &peer);
+        let cors = self.cors(head);
+        let fault = if framing == Framing::WebSocket { websocket_fault(head) } else { None };
         let begun = tokio::select! {
             begun = async { if let Some(reply) = fault { Err(reply) } else { begin.await } } => begun,
             () = io.gone() => return Some("the client left before the stream began".to_owned()),
@@ -110,7 +176,7 @@ impl Connection {
                 return Some(send_last(io, &reply).await);
             }
         };
-        let start = live_head(&head, framing, body.content_type(), cors);
+        let start = live_head(head, framing, body.content_type(), cors);
         let early = buffer.split_off(len.min(buffer.len())).freeze();
         match io.into_plain().map(tokio::net::TcpStream::into_std) {
             Ok(Ok(socket)) => {
@@ -205,7 +271,7 @@ impl Connection {
         let cors = self.cors(&head);
         let mut reply = match head.method {
             Method::OPTIONS => options_reply(),
-            _ => self.route(Request { head, peer, body }, upgrade).await,
+            _ => self.route(Request { head, peer, body: RequestBody(Some(body)) }, upgrade).await,
         };
         finish(reply.headers_mut(), cors);
         reply
@@ -278,6 +344,22 @@ impl Connection {
     }
 }
 
+/// Why a request was not answered from here.
+enum Unanswered {
+    /// The connection is of no more use, for this reason.
+    Ended(String),
+    /// It is not one of those that are; its head, and how long that is in the buffer.
+    Other(Box<Head>, usize),
+}
+
+/// Closes a connection after its last reply, so that the client gets all of that.
+async fn close(mut io: Io) -> String {
+    let _ = io.shutdown().await;
+    let mut rest = io.take(LINGER_BYTES);
+    let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    DONE.to_owned()
+}
+
 /// Why hyper is done with a connection.
 fn why(done: Result<(), hyper::Error>) -> String {
     match done {
@@ -294,14 +376,20 @@ fn why(done: Result<(), hyper::Error>) -> String {
     }
 }
 
-/// Reads the head of a connection's first request into `buffer`, which may then hold more than the head.
+/// Reads the head of a connection's next request into `buffer`, which may then hold more than the head.
 /// `None`: the client closed without a word.
 async fn read_head(
     io: &mut Io,
     buffer: &mut BytesMut,
     max: usize,
 ) -> Result<Option<(Head, usize)>, HeadError> {
-    let mut parsed = 0;
+    // A client may ask for several things in one go.
+    if !buffer.is_empty()
+        && let Some(found) = Head::parse(buffer)?
+    {
+        return Ok(Some(found));
+    }
+    let mut parsed = buffer.len();
     loop {
         let room = max.saturating_sub(buffer.len());
         if room == 0 {
@@ -342,9 +430,7 @@ async fn refuse(io: Io, error: &HeadError) -> String {
 /// Sends a reply and closes.
 async fn send_last(mut io: Io, reply: &Reply) -> String {
     let _ = io.write_all(&last_reply(reply)).await;
-    let _ = io.shutdown().await;
-    let mut rest = io.take(LINGER_BYTES);
-    let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    close(io).await;
     format!("answered {}", reply.status().as_u16())
 }
 

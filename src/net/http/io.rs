@@ -73,6 +73,37 @@ impl Io {
         }
     }
 
+    /// The socket, if the connection is not encrypted.
+    pub(super) fn plain(&self) -> Option<&TcpStream> {
+        match &self.stream {
+            Stream::Plain(socket) => Some(socket),
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => None,
+        }
+    }
+
+    /// Counts what was sent past us.
+    pub(super) fn count(&self, sent: usize) {
+        self.traffic.sent.fetch_add(u64::try_from(sent).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Sends some of a file, at most `left` bytes from `offset` on. How many that were.
+    #[cfg(target_os = "linux")]
+    pub(super) async fn send_file(
+        &mut self,
+        file: &std::fs::File,
+        offset: u64,
+        left: u64,
+    ) -> io::Result<u64> {
+        let Some(socket) = self.plain() else { return Err(io::ErrorKind::Unsupported.into()) };
+        let timeout = self.send_timeout;
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("read nothing for {timeout:?}"));
+        let sending = super::memfile::send_file(socket, file, offset, left);
+        let sent = tokio::time::timeout(timeout, sending).await.map_err(late)??;
+        self.traffic.sent.fetch_add(sent, Ordering::Relaxed);
+        Ok(sent)
+    }
+
     /// Whether the client has chosen HTTP/2 in the TLS handshake (RFC 9113 3.2).
     #[cfg(feature = "tls")]
     pub(super) fn is_http2(&self) -> bool {

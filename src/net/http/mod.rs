@@ -1,15 +1,15 @@
-//! The HTTP/1.1 front (RFC 9110, RFC 9112): one for live bodies, files and the API.
+//! The HTTP front (RFC 9110, 9112, 9113): one for live bodies, files and the API.
 //!
-//! The first head of a connection is read here. If it asks for a live body, the plain socket leaves at once
-//! for whoever writes that body ([`LiveBody::deliver`]); everything else, and later requests of the
-//! connection, is hyper's. Live bodies on encrypted connections, or asked for later on a connection, are
-//! written by a task of their own ([`LiveBody::next`]).
+//! On plain connections requests without a body are read and answered here (`plain`), one after the other, and what many
+//! viewers fetch goes to their sockets without a copy ([`in_memory`]). If one asks for a live body, the socket leaves at
+//! once for whoever writes that body ([`LiveBody::deliver`]). Everything else, and what comes after it on its connection, is
+//! hyper's: requests with bodies, TLS, HTTP/2. Live bodies there are written by a task of their own ([`LiveBody::next`]).
 //!
 //! What requests are about, [`Service`]s know; the front asks them in order and knows none of them. It
 //! answers `OPTIONS`, adds CORS (only where there is an `Origin`) and `Server`, and refuses what is
 //! malformed, too large or too slow.
 //!
-//! Not here: HTTP/2, compression, `Expect` beyond what hyper does, ranges in several parts.
+//! Not here: compression, `Expect` beyond what hyper does, ranges in several parts.
 
 mod body;
 #[cfg(feature = "http-client")]
@@ -21,7 +21,9 @@ mod front_tests;
 mod head;
 mod home;
 mod io;
+mod memfile;
 pub mod mime;
+mod plain;
 mod player;
 mod pump;
 mod range;
@@ -37,7 +39,10 @@ pub use front::{Front, Options};
 pub use head::{Head, HeadError, param, percent_decode};
 pub use home::Home;
 pub use io::Stream;
+pub use memfile::in_memory;
 pub use player::{play_refused, player};
 pub use range::reply_range;
 pub use reply::{Reply, SERVER, not_allowed, put, text_reply, unauthorized};
-pub use service::{Begin, Boxed, Framing, Live, LiveBody, LiveRequest, Outcome, Peer, Request, Service};
+pub use service::{
+    Begin, Boxed, Framing, Live, LiveBody, LiveRequest, Outcome, Peer, Request, RequestBody, Service,
+};

@@ -137,7 +137,7 @@ const CORS: [(&str, &str); 5] = [
 ];
 
 /// Status line and header lines, sorted and in `Title-Case`: there are players that compare names byte by byte.
-fn head_bytes(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+pub(super) fn head_bytes(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     let reason = status.canonical_reason().unwrap_or("Unknown");
     let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
     let mut lines: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();

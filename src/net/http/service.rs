@@ -2,9 +2,10 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 
 use super::{Head, Reply};
 use crate::id::SessionId;
@@ -59,7 +60,34 @@ pub struct Request {
     /// Who sent it.
     pub peer: Peer,
     /// Its body. Read it with a limit of bytes and time.
-    pub body: Incoming,
+    pub body: RequestBody,
+}
+
+/// What a request carries.
+#[derive(Debug, Default)]
+pub struct RequestBody(pub(super) Option<Incoming>);
+
+impl hyper::body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.0 {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(hyper::body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or(SizeHint::with_exact(0), hyper::body::Body::size_hint)
+    }
 }
 
 /// Who sent a request.

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Buf;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::{StatusCode, header};
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use super::problem::Problem;
 use crate::control::api::Inner;
 use crate::control::api::guard::{Need, Who};
 use crate::control::json::Schemas;
-use crate::net::http::{Boxed, Head, Reply};
+use crate::net::http::{Boxed, Head, Reply, RequestBody};
 
 /// A method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,7 +245,7 @@ impl Call<'_> {
 /// Reads a body of JSON.
 pub(super) async fn read_json(
     head: &Head,
-    body: Incoming,
+    body: RequestBody,
     most: usize,
     time: Duration,
 ) -> Result<Vec<u8>, Problem> {
