@@ -12,12 +12,14 @@ use crate::support::{Clip, Dir, Frames, Kind, Program, Server, wait_for, wait_un
 const SWITCH: &str = "VHOST__DEFAULT__RECORD__ENABLED";
 const FORMAT: &str = "VHOST__DEFAULT__RECORD__FORMAT";
 const PATH: &str = "VHOST__DEFAULT__RECORD__PATH";
+const MIN_FREE: &str = "VHOST__DEFAULT__RECORD__MIN_FREE";
 const PLAN: &str = "VHOST__DEFAULT__RECORD__PLAN";
 
 /// A server that records into `dir`.
 pub fn recording(dir: &Dir, format: &str, more: &[(&str, &str)]) -> Server {
     let path = format!("{}/[app]/", dir.path("rec").display());
-    let keys = [(SWITCH, "true"), (FORMAT, format), (PATH, &path)];
+    // The machine's disk may be fuller than a box's should be.
+    let keys = [(SWITCH, "true"), (FORMAT, format), (PATH, &path), (MIN_FREE, "1MiB")];
     Server::with(&[&keys, more].concat())
 }
 
