@@ -15,6 +15,7 @@ fn rtmps_and_https() {
         ("TLS_KEY", key.to_str().unwrap()),
         ("RTMP_TLS_LISTEN", "127.0.0.1:0"),
         ("HTTP_TLS_LISTEN", "127.0.0.1:0"),
+        ("API_TLS_LISTEN", "127.0.0.1:0"),
     ]);
     let clip = Clip::H264_AAC;
     let rtmps = format!("rtmps://{}/live/demo", server.address("RTMPS"));
@@ -33,6 +34,11 @@ fn rtmps_and_https() {
         assert_eq!(frames.are_the_end_of(&source, 0), 0);
     }
     assert_eq!(ts.frames().are_the_end_of(&Frames::of_clip(clip, Form::FlvAsTs), 1000), 0);
+    let api = format!("https://{}/healthz", server.address("API over TLS"));
+    assert_eq!(
+        Program::start("curl", ["-sS", "--cacert", cert.to_str().unwrap(), &api]).end().said,
+        "{\"status\":\"ok\"}"
+    );
     let curl = ["-sS", "--cacert", cert.to_str().unwrap(), "-o", "/dev/null", "-w", "%{http_code}", &https];
     assert_eq!(Program::start("curl", curl).end().said, "404");
     let protocol =

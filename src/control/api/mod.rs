@@ -18,6 +18,8 @@
 
 mod guard;
 mod reply;
+#[cfg(test)]
+mod tests;
 mod v1;
 mod v2;
 

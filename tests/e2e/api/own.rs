@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::json::Json;
 use super::{ask, client, play, publish, send};
-use crate::support::{Clip, PATIENCE, Program, Server, client::clients, http, wait_for, wait_until};
+use crate::support::{Clip, PATIENCE, Program, Server, client::clients, http, wait_until};
 
 /// A listener to events.
 struct Events(BufReader<TcpStream>);
@@ -229,6 +229,9 @@ fn a_thousand_streams_are_told_at_once() {
 #[test]
 fn schemathesis_finds_nothing() {
     let server = Server::with(&[
+        ("API_AUTH_ENABLED", "true"),
+        ("API_AUTH_USERNAME", "ann"),
+        ("API_AUTH_PASSWORD", "secret"),
         ("VHOST__DEFAULT__RECORD__ENABLED", "true"),
         ("VHOST__DEFAULT__RECORD__PLAN", "api"),
         ("VHOST__DEFAULT__RECORD__PATH", concat!(env!("CARGO_TARGET_TMPDIR"), "/schemathesis/[app]/")),
@@ -236,11 +239,22 @@ fn schemathesis_finds_nothing() {
     // Something to find, and to end.
     let _publisher = publish(&server, Clip::H264_AAC, "a");
     let _players = [play(&server.rtmp("a")), play(&server.http("a.flv"))];
-    wait_for("players", || (ask(&server, "/api/v2/sessions").at("items").items().len() == 3).then_some(()));
+    server.players(2);
     let address = server.address("API");
     let url = format!("http://{address}/api/v2/openapi.json");
-    let mut args =
-        vec!["run", &url, "--no-color", "--checks", "all", "--max-examples", "30", "--request-timeout", "10"];
+    let mut args = vec![
+        "run",
+        &url,
+        "--auth",
+        "ann:secret",
+        "--no-color",
+        "--checks",
+        "all",
+        "--max-examples",
+        "30",
+        "--request-timeout",
+        "10",
+    ];
     // OPTIONS is the front's own and says what it has for any path. A body without end is not for a checker of bodies.
     args.extend(["--exclude-checks", "allow_header_conformance", "--exclude-path", "/api/v2/events"]);
     // What it may change is the machine that it runs on.

@@ -150,7 +150,7 @@ fn a_kicked_client_is_gone_within_a_second() {
 
 #[test]
 fn what_is_not_there_is_null_and_lists_come_in_pages() {
-    let server = Server::start();
+    let server = Server::with(&[("VHOST__DEFAULT__IDLE_TIMEOUT", "2s")]);
     let sound = publish(&server, Clip::AAC, "s");
     let all = wait_for("sound", || {
         let all = ask(&server, "/api/v1/streams/");
@@ -161,6 +161,9 @@ fn what_is_not_there_is_null_and_lists_come_in_pages() {
     wait_until("no publisher", || {
         let stream = ask(&server, "/api/v1/streams/").at("streams").at("0").clone();
         *stream.at("publish") == Json::parse(r#"{"active":false,"cid":""}"#)
+    });
+    wait_until("the stream to be forgotten", || {
+        ask(&server, "/api/v1/streams/").at("streams").items().is_empty()
     });
     // Waiting players, by a proxy on this machine.
     let address = server.address("HTTP");
@@ -198,7 +201,17 @@ fn what_is_not_there_is_null_and_lists_come_in_pages() {
     let both: BTreeSet<String> =
         pages.iter().flat_map(|page| page.at("clients").items().iter().map(id)).collect();
     assert_eq!(both.len(), 13, "no client is in two pages");
-    assert_eq!(ask(&server, "/api/v1/streams/?start=13").at("streams").items().len(), 1);
+    assert_eq!(ask(&server, "/api/v1/streams/?start=12").at("streams").items().len(), 1);
+    for (path, list, expected) in [
+        ("streams/?name=p7", "streams", 1),
+        ("streams/?app=live&vhost=__defaultVhost__&count=99", "streams", 13),
+        ("streams/?vhost=other", "streams", 0),
+        ("clients/?ip=192.0.2.7", "clients", 1),
+        ("clients/?type=flv-play&count=99", "clients", 13),
+        ("clients/?stream=p8&type=rtmp-play", "clients", 0),
+    ] {
+        assert_eq!(ask(&server, &format!("/api/v1/{path}")).at(list).items().len(), expected, "{path}");
+    }
     drop(players);
 }
 

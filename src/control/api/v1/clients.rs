@@ -22,6 +22,13 @@ pub(super) fn clients(call: &Call<'_>, id: &str) -> Answer {
         (&Method::GET, Some(found)) => call.good(&[("client", &client(found))]),
         (&Method::GET, None) => {
             let mut all = hub.clients(Instant::now());
+            all.retain(|stats| {
+                let (client, name) = (&stats.client, &stats.name);
+                call.wants("vhost", &[&name.vhost, &hub.vhost_id(&name.vhost)])
+                    && call.wants("stream", &[&stats.stream_id, &name.stream])
+                    && call.wants("ip", &[&client.ip().to_string()])
+                    && call.wants("type", &[client.kind.as_str()])
+            });
             all.sort_unstable_by_key(|stats| stats.client.id);
             let (start, count) = call.page();
             let page: Vec<Client> = all.into_iter().skip(start).take(count).map(client).collect();

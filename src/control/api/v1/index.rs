@@ -113,7 +113,7 @@ pub(super) fn features(call: &Call<'_>) -> Answer {
                     ("ssl", &ssl),
                     ("hls", &hls),
                     ("hds", &false),
-                    ("callback", &false),
+                    ("callback", &cfg!(feature = "hooks")),
                     ("api", &true),
                     ("httpd", &true),
                     ("dvr", &dvr),

@@ -1,7 +1,8 @@
 //! `/api/v1` with the names, order of fields, envelope, codes and paging of SRS 7, so that its dashboards and scripts go on.
 //!
 //! `{"code":0,"server":…,"service":…,"pid":…,…}`; an error is HTTP 200 with `{"code":N}` alone. A path that doesn't exist is
-//! answered with the index. `?callback=NAME` wraps the answer (JSONP), and `&method=DELETE` then stands for the method.
+//! answered with the index. Beyond SRS, lists of streams take `vhost`, `app` and `name`, lists of clients `vhost`, `stream`,
+//! `ip` and `type`; vhosts and streams by id or name. `?callback=NAME` wraps the answer (JSONP), and `&method=DELETE` then stands for the method.
 
 mod clients;
 mod index;
@@ -81,6 +82,11 @@ impl Call<'_> {
             text.get(..end).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(0)
         };
         (number("start"), number("count").max(10))
+    }
+
+    /// Whether what a list holds is what the query wants: each parameter that is there is one of these texts.
+    fn wants(&self, name: &str, texts: &[&str]) -> bool {
+        self.head.param(name).is_none_or(|wanted| wanted.is_empty() || texts.contains(&&*wanted))
     }
 
     fn param(&self, name: &str) -> String {

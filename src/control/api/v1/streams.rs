@@ -119,6 +119,12 @@ pub(super) fn streams(call: &Call<'_>, id: &str) -> Answer {
     if let Some(found) = found {
         return call.good(&[("stream", &stream(all.swap_remove(found)))]);
     }
+    all.retain(|stats| {
+        let name = &stats.name;
+        call.wants("vhost", &[&name.vhost, &call.api.hub.vhost_id(&name.vhost)])
+            && call.wants("app", &[&name.app])
+            && call.wants("name", &[&name.stream])
+    });
     all.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     let (start, count) = call.page();
     let page: Vec<Stream> = all.into_iter().skip(start).take(count).map(stream).collect();

@@ -39,11 +39,19 @@ fn document(routes: &[Route]) -> Value {
         "info": {
             "title": "Rillbox",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Ids are texts, times RFC 3339, sizes bytes, rates kilobits a second over 30 s.",
+            "description": "Ids are texts, times RFC 3339, sizes bytes, rates kilobits a second over 30 s. While no user is \
+                configured, the machine itself needs no credentials, and all others are refused.",
             "license": {"name": env!("CARGO_PKG_LICENSE")},
         },
         "paths": paths,
-        "components": {"schemas": known},
+        "security": [{"password": []}, {"token": []}],
+        "components": {
+            "schemas": known,
+            "securitySchemes": {
+                "password": {"type": "http", "scheme": "basic", "description": "A user of the configuration."},
+                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+            },
+        },
     })
 }
 
@@ -95,6 +103,9 @@ fn operation(route: &Route, known: &mut Schemas) -> Value {
         "parameters": parameters,
         "responses": responses,
     });
+    if let (Value::Object(operation), None) = (&mut operation, route.need) {
+        operation.insert("security".to_owned(), json!([]));
+    }
     if let (Value::Object(operation), Some(body)) = (&mut operation, route.body) {
         let media =
             if route.method == Verb::Patch { "application/merge-patch+json" } else { "application/json" };
