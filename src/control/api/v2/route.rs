@@ -261,6 +261,9 @@ pub(super) async fn read_json(
             format!("the body is larger than {most} bytes, which is the most"),
         )
     };
+    if body.size_hint().lower() > u64::try_from(most).unwrap_or(u64::MAX) {
+        return Err(too_large());
+    }
     let reading = async {
         let mut body = pin!(body);
         let mut bytes = Vec::new();
