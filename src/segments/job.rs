@@ -330,8 +330,11 @@ impl Job {
         }
     }
 
-    /// Tells that a segment is complete.
+    /// Tells that a segment of HLS is complete.
     fn made(&self, segment: &Segment, file: Option<PathBuf>) {
+        if !self.settings.of_hls {
+            return;
+        }
         let name = self.presentation.name();
         let vars = Vars {
             stream: name,

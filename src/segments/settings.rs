@@ -47,6 +47,8 @@ pub(super) struct Settings {
     pub playlist_file: Template,
     /// Told apart from the names of another job's.
     pub mark: &'static str,
+    /// Whether HLS gives these segments out: of those of DASH alone nobody is told.
+    pub of_hls: bool,
 }
 
 /// Which of a stream's jobs: one for HLS, and one for DASH unless that can share it.
@@ -121,6 +123,7 @@ impl Settings {
             key_file: Template::unique(&hls.key_file),
             playlist_file: Template::once(&hls.playlist_file),
             mark: "",
+            of_hls: true,
         }
     }
 
@@ -155,6 +158,7 @@ impl Settings {
             key_file: Template::unique(&hls.key_file),
             playlist_file: Template::once(&hls.playlist_file),
             mark: "d",
+            of_hls: false,
         }
     }
 

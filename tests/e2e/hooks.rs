@@ -67,6 +67,8 @@ fn callbacks_are_those_of_srs() {
     callbacks.wait("/on_hls", |_| true);
     let list = http::get(server.address("HTTP"), "/live/demo.m3u8").good();
     assert!(list.contains("#EXTM3U"), "{list}");
+    // DASH has segments of its own, of which nobody is told.
+    http::get(server.address("HTTP"), "/live/demo.mpd");
     publisher.end().clean();
     for player in players {
         player.end().1.good();
@@ -135,6 +137,10 @@ fn callbacks_are_those_of_srs() {
         (json!("live/demo-0.ts"), json!("live/demo.m3u8"))
     );
     assert_eq!(segment.field("file"), json!(hls.join("live/demo-0.ts").to_str().unwrap()));
+    let hls_calls = callbacks.all("/on_hls").into_iter().filter(|got| got.target == "/on_hls");
+    let numbers: Vec<_> = hls_calls.map(|got| (got.field("url"), got.field("seq_no"))).collect();
+    let in_order = |(n, _)| (json!(format!("live/demo-{n}.ts")), json!(n));
+    assert_eq!(numbers, numbers.iter().enumerate().map(in_order).collect::<Vec<_>>());
     let notify = callbacks.wait("/on_hls_notify", |_| true);
     assert_eq!(notify.method, "GET");
     assert_eq!(notify.target, "/on_hls_notify/vid-golden1/live/demo/demo-0.ts?token=abc&x=1");
