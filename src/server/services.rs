@@ -160,7 +160,18 @@ impl Services {
                     Some(socket) => Listener::passed(socket, door.address, self.limit.clone(), options),
                     None => Listener::bind(door.address, self.limit.clone(), options),
                 };
-                let listener = listener.map_err(|source| ServerError::Net { key: door.key, source })?;
+                let listener = listener.map_err(|source| {
+                    // What listens is closed when all else is done, which is too late for another address of its port.
+                    let port = door.address.port();
+                    match self.open.iter().find(|open| port != 0 && open.local.port() == port) {
+                        Some(open) => ServerError::Unusable(format!(
+                            "{}: {source}; it is {} of this server that listens on {}: that changes with a restart, or in two \
+                             steps by way of another port",
+                            door.key, open.door.name, open.local
+                        )),
+                        None => ServerError::Net { key: door.key, source },
+                    }
+                })?;
                 let (local, probe) = (listener.local_addr(), listener.probe());
                 new.push((door, local, probe, room.serve(listener, security)));
             }
