@@ -91,7 +91,7 @@ mod tests {
         assert!(config.http.tls_listen.is_empty());
         let expected = format!(
             "the service manager's socket \"web\" at {strange} is closed: expected a name (FileDescriptorName=) out of \
-             rtmp.listen, rtmp.tls_listen, http.listen, http.tls_listen, api.listen, api.tls_listen, or the port of one of \
+             rtmp.listen, rtmp.tls_listen, http.listen, http.tls_listen, api.listen, api.tls_listen, metrics.listen, or the port of one of \
              them"
         );
         assert_eq!(warnings, [expected, "odd".into()]);
