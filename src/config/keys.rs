@@ -168,7 +168,7 @@ impl<T: Value> Node for T {
 pub(super) fn read_table(
     item: &Item,
     path: &str,
-    names: &[&'static str],
+    names: &[(&'static str, Option<&'static str>)],
     problems: &mut Problems,
     mut known: impl FnMut(&str, &Item, &str, &mut Problems),
 ) {
@@ -178,10 +178,18 @@ pub(super) fn read_table(
     };
     for (name, value) in entries {
         let full = join(path, name);
-        if names.contains(&name.as_str()) {
-            known(name, value, &full, problems);
-        } else {
-            problems.add_unknown(value, &full, name, names);
+        match names.iter().find(|(known, _)| known == name) {
+            Some((_, None)) => known(name, value, &full, problems),
+            Some(_) if matches!(&value.kind, Kind::Table(entries) if entries.is_empty()) => {}
+            // Not passed over: it may be what keeps strangers out.
+            Some((_, Some(with))) => {
+                problems.add(value, &full, format!("this build has none (Cargo {with})"));
+            }
+            None => {
+                let here = names.iter().filter(|(_, with)| with.is_none());
+                let names: Vec<&str> = here.map(|(name, _)| *name).collect();
+                problems.add_unknown(value, &full, name, &names);
+            }
         }
     }
 }
@@ -225,10 +233,12 @@ pub(super) fn ends<T: Value>(range: &std::ops::RangeInclusive<T>) -> (String, St
 
 /// Declares a section: a plain struct with defaults, and all that is known of its keys.
 ///
-/// Each key: its doc lines, `live` or `restart` (what a reload does), name, type, default, and a range.
+/// Each key: its doc lines, the feature that it is for if not every build has it, `live` or `restart` (what a reload
+/// does), name, type, default, and a range.
 macro_rules! section {
     ($(#[doc = $about:literal])+ pub struct $Name:ident {
-        $( $(#[doc = $doc:literal])+ $reload:ident $key:ident: $type:ty = $default:expr $(, $range:expr)?; )+
+        $( $(#[doc = $doc:literal])+ $(#[cfg($with:meta)])? $reload:ident $key:ident: $type:ty = $default:expr
+            $(, $range:expr)?; )+
     }) => {
         $(#[doc = $about])+
         // Words are for people who configure: what stands in brackets there is no link.
@@ -236,17 +246,21 @@ macro_rules! section {
         #[derive(Debug, Clone, PartialEq)]
         #[non_exhaustive]
         pub struct $Name {
-            $( $(#[doc = $doc])+ pub $key: $type, )+
+            $( $(#[doc = $doc])+ $(#[cfg($with)])? pub $key: $type, )+
         }
 
         impl Default for $Name {
             fn default() -> Self {
-                Self { $( $key: $default, )+ }
+                Self { $( $(#[cfg($with)])? $key: $default, )+ }
             }
         }
 
         impl $Name {
-            const NAMES: &[&'static str] = &[$( stringify!($key) ),+];
+            /// Its keys, and of those of other builds what they are built with.
+            const NAMES: &[(&'static str, Option<&'static str>)] = &[$( (
+                stringify!($key),
+                $crate::config::keys::lacks!($($with)?),
+            ) ),+];
         }
 
         impl $crate::config::keys::Node for $Name {
@@ -258,7 +272,7 @@ macro_rules! section {
             ) {
                 use $crate::config::keys;
                 keys::read_table(item, path, Self::NAMES, problems, |name, item, path, problems| {
-                    $( if name == stringify!($key) {
+                    $( $(#[cfg($with)])? if name == stringify!($key) {
                         $( let before = (self.$key.clone(), $range); )?
                         self.$key.read(item, path, problems);
                         $( let _: &std::ops::RangeInclusive<$type> = &$range;
@@ -277,7 +291,7 @@ macro_rules! section {
                 if !path.is_empty() {
                     visit(keys::Entry::Section(path.to_owned(), about.doc));
                 }
-                $( self.$key.walk(&keys::join(path, stringify!($key)), &keys::About {
+                $( $(#[cfg($with)])? self.$key.walk(&keys::join(path, stringify!($key)), &keys::About {
                     doc: &[$($doc),+],
                     range: None $( .or(Some(keys::ends(&$range))) )?,
                     reload: keys::reload!($reload),
@@ -292,13 +306,23 @@ macro_rules! section {
                 changes: &mut $crate::config::keys::Changes,
             ) {
                 use $crate::config::keys;
-                $( self.$key.adopt(&newer.$key, &keys::join(path, stringify!($key)), &keys::About {
+                $( $(#[cfg($with)])? self.$key.adopt(&newer.$key, &keys::join(path, stringify!($key)), &keys::About {
                     doc: &[$($doc),+],
                     range: None,
                     reload: keys::reload!($reload),
                 }, changes); )+
             }
         }
+    };
+}
+
+/// What a build lacks that has not what a key is for.
+macro_rules! lacks {
+    () => {
+        None
+    };
+    ($with:meta) => {
+        if cfg!($with) { None } else { Some(stringify!($with)) }
     };
 }
 
@@ -311,4 +335,4 @@ macro_rules! reload {
     };
 }
 
-pub(super) use {reload, section};
+pub(super) use {lacks, reload, section};

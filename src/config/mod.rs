@@ -63,8 +63,10 @@ section! {
         /// Who may administer, and what credentials open streams to whom (vhost.*.access says which streams want one). While there
         /// are neither users nor keys of JWTs here, the API and all that changes something answer to this machine alone; then
         /// they want a credential from everybody.
+        #[cfg(feature = "access")]
         live access: Access = Access::default();
         /// The HTTP API, for operators and their programs.
+        #[cfg(feature = "api")]
         live api: Api = Api::default();
         /// The process: threads, limits, start and stop.
         live server: Server = Server::default();
@@ -79,8 +81,10 @@ section! {
         /// How media reaches RTMP and HTTP readers.
         live delivery: Delivery = Delivery::default();
         /// A server of yours is told each so often that this one lives.
+        #[cfg(feature = "hooks")]
         live heartbeat: Heartbeat = Heartbeat::default();
         /// Figures for Prometheus.
+        #[cfg(feature = "metrics")]
         live metrics: Metrics = Metrics::default();
         /// What holds for streams.
         live vhost: Vhosts = Vhosts::default();
@@ -332,18 +336,21 @@ section! {
         /// A stream with neither publisher nor readers is forgotten after so long.
         live idle_timeout: Duration = secs(30), secs(1)..=secs(86_400);
         /// Who may publish and play here.
+        #[cfg(feature = "access")]
         live access: VhostAccess = VhostAccess::default();
         /// DASH: manifests of live streams.
         live dash: Dash = Dash::default();
         /// HLS: segments and playlists of live streams.
         live hls: Hls = Hls::default();
         /// Callbacks: a server of yours is asked who may publish and play, and told what happens.
+        #[cfg(feature = "hooks")]
         live hooks: Hooks = Hooks::default();
         /// Live streams over HTTP.
         live http_live: HttpLive = HttpLive::default();
         /// RTMP players.
         live play: Play = Play::default();
         /// Recordings of streams (DVR), and what becomes of them.
+        #[cfg(feature = "record")]
         live record: Record = Record::default();
     }
 }
@@ -603,14 +610,17 @@ impl Config {
     }
 
     /// The keys that say where to listen, with their addresses.
-    pub fn listening(&mut self) -> [(&'static str, &mut Vec<SocketAddr>); 7] {
-        [
+    pub fn listening(&mut self) -> Vec<(&'static str, &mut Vec<SocketAddr>)> {
+        vec![
             ("rtmp.listen", &mut self.rtmp.listen),
             ("rtmp.tls_listen", &mut self.rtmp.tls_listen),
             ("http.listen", &mut self.http.listen),
             ("http.tls_listen", &mut self.http.tls_listen),
+            #[cfg(feature = "api")]
             ("api.listen", &mut self.api.listen),
+            #[cfg(feature = "api")]
             ("api.tls_listen", &mut self.api.tls_listen),
+            #[cfg(feature = "metrics")]
             ("metrics.listen", &mut self.metrics.listen),
         ]
     }

@@ -24,11 +24,9 @@ pub(super) fn usable(config: &Config) -> Result<(), ServerError> {
     #[cfg(feature = "tls")]
     certificate(config)?;
     #[cfg(not(feature = "tls"))]
-    for (key, addresses) in [
-        ("api.tls_listen", &config.api.tls_listen),
-        ("http.tls_listen", &config.http.tls_listen),
-        ("rtmp.tls_listen", &config.rtmp.tls_listen),
-    ] {
+    for (key, addresses) in
+        config.clone().listening().into_iter().filter(|(key, _)| key.ends_with("tls_listen"))
+    {
         if !addresses.is_empty() {
             let text = format!("{key}: this build has no TLS (Cargo feature \"tls\")");
             return Err(ServerError::Unusable(text));

@@ -60,7 +60,7 @@ fn key(passed: &PassedSocket, config: &mut Config) -> Result<&'static str, Strin
         None => Err(format!(
             "the service manager's socket {name:?} at {address} is closed: expected a name (FileDescriptorName=) out of \
              {}, or the port of one of them",
-            keys.map(|(key, _)| key).join(", ")
+            keys.into_iter().map(|(key, _)| key).collect::<Vec<_>>().join(", ")
         )),
     }
 }
