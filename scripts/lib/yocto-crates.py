@@ -62,7 +62,7 @@ def faults(cargo, lock):
     source = next(RECIPES.glob("rillbox_*.bb")).read_text()
     offered = set(re.findall(r"^PACKAGECONFIG\[([\w-]+)\]", source, re.MULTILINE))
     bundles = {"default", "full", "lite", "bench"}
-    inner = {"http", "mp4", "segments"}  # turned on by what needs them
+    inner = {"http", "mp4", "segments", "http-client"}  # turned on by what needs them
     features = set(cargo["features"]) - bundles - inner
     if offered != features:
         yield f"the recipe's PACKAGECONFIG offers {sorted(offered)}, Cargo.toml has {sorted(features)}"

@@ -17,7 +17,7 @@ pub struct Key {
     pub value: String,
     /// Smallest and largest value as TOML, where there are bounds.
     pub range: Option<(String, String)>,
-    /// What it is for. Several lines.
+    /// What it is for. Several lines; none in builds that tell it to nobody.
     pub doc: &'static [&'static str],
     /// What a reload does with it.
     pub reload: Reload,
@@ -32,6 +32,7 @@ pub struct Key {
 /// What a walk comes by.
 pub(super) enum Entry {
     /// A section with its words; its keys follow.
+    #[cfg_attr(not(any(test, feature = "api")), expect(dead_code, reason = "for those who tell of all keys"))]
     Section(String, &'static [&'static str]),
     /// A key.
     Key(Key),
@@ -292,7 +293,7 @@ macro_rules! section {
                     visit(keys::Entry::Section(path.to_owned(), about.doc));
                 }
                 $( $(#[cfg($with)])? self.$key.walk(&keys::join(path, stringify!($key)), &keys::About {
-                    doc: &[$($doc),+],
+                    doc: $crate::config::keys::words!($($doc),+),
                     range: None $( .or(Some(keys::ends(&$range))) )?,
                     reload: keys::reload!($reload),
                 }, visit); )+
@@ -307,12 +308,26 @@ macro_rules! section {
             ) {
                 use $crate::config::keys;
                 $( $(#[cfg($with)])? self.$key.adopt(&newer.$key, &keys::join(path, stringify!($key)), &keys::About {
-                    doc: &[$($doc),+],
+                    doc: $crate::config::keys::words!($($doc),+),
                     range: None,
                     reload: keys::reload!($reload),
                 }, changes); )+
             }
         }
+    };
+}
+
+/// What is said of a key, in builds that tell it to someone.
+#[cfg(any(test, feature = "api"))]
+macro_rules! words {
+    ($($doc:literal),+) => {
+        &[$($doc),+]
+    };
+}
+#[cfg(not(any(test, feature = "api")))]
+macro_rules! words {
+    ($($doc:literal),+) => {
+        &[]
     };
 }
 
@@ -335,4 +350,4 @@ macro_rules! reload {
     };
 }
 
-pub(super) use {lacks, reload, section};
+pub(super) use {lacks, reload, section, words};

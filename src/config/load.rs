@@ -379,6 +379,7 @@ fn vhost_variable(vhost: &str, key: &str) -> String {
 }
 
 /// The environment variable of the key at `path`, which is in `vhost.default` or in no vhost.
+#[cfg(any(test, feature = "api"))]
 pub(super) fn variable_of(path: &str) -> String {
     match path.strip_prefix("vhost.default.") {
         Some(key) => vhost_variable("default", key),

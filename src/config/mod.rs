@@ -11,6 +11,7 @@ mod item;
 mod json;
 mod keys;
 mod load;
+#[cfg(test)]
 mod reference;
 #[cfg(feature = "srs-conf")]
 mod srs;
@@ -39,7 +40,6 @@ pub use self::load::by_environment;
 #[cfg(feature = "srs-conf")]
 pub use self::load::convert;
 pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, is_srs, load, load_text, parse, read, read_input};
-pub use self::reference::reference;
 pub use self::store::{StoreError, store};
 pub use self::value::duration as duration_of;
 pub use self::value::{
@@ -66,7 +66,7 @@ section! {
         #[cfg(feature = "access")]
         live access: Access = Access::default();
         /// The HTTP API, for operators and their programs.
-        #[cfg(feature = "api")]
+        #[cfg(any(feature = "access", feature = "api", feature = "hooks"))]
         live api: Api = Api::default();
         /// The process: threads, limits, start and stop.
         live server: Server = Server::default();
@@ -616,9 +616,9 @@ impl Config {
             ("rtmp.tls_listen", &mut self.rtmp.tls_listen),
             ("http.listen", &mut self.http.listen),
             ("http.tls_listen", &mut self.http.tls_listen),
-            #[cfg(feature = "api")]
+            #[cfg(any(feature = "access", feature = "api", feature = "hooks"))]
             ("api.listen", &mut self.api.listen),
-            #[cfg(feature = "api")]
+            #[cfg(any(feature = "access", feature = "api", feature = "hooks"))]
             ("api.tls_listen", &mut self.api.tls_listen),
             #[cfg(feature = "metrics")]
             ("metrics.listen", &mut self.metrics.listen),

@@ -29,8 +29,7 @@ const TAIL: &str = "
 ";
 
 /// The text of `conf/full.toml`.
-#[must_use]
-pub fn reference() -> String {
+fn reference() -> String {
     let mut out = String::from(HEAD);
     Config::default().walk("", &TOP, &mut |entry| match entry {
         Entry::Section(path, doc) => {

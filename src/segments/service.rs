@@ -109,7 +109,7 @@ impl Segments {
         let vhost = config.vhost(&name.vhost, &name.app, &name.stream);
         let wanted = match want {
             Want::Hls => vhost.hls.enabled,
-            Want::Dash => vhost.dash.enabled,
+            Want::Dash => cfg!(feature = "dash") && vhost.dash.enabled,
         };
         if !vhost.enabled || !wanted {
             return None;

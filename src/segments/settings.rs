@@ -79,7 +79,7 @@ impl Slot {
 impl Settings {
     pub(super) fn new(vhost: &Vhost, slot: Slot) -> Self {
         let (hls, dash) = (&vhost.hls, &vhost.dash);
-        if slot == Slot::Fmp4 && !slot.is_of_hls(vhost) {
+        if cfg!(feature = "dash") && slot == Slot::Fmp4 && !slot.is_of_hls(vhost) {
             return Self::for_dash(hls, dash);
         }
         let form = match slot {
@@ -96,7 +96,7 @@ impl Settings {
             overflow: hls.overflow_ratio.of(hls.segment),
             target: hls.target_ratio.of(hls.segment),
             // DASH may be given out from the same.
-            window: if slot == Slot::Fmp4 && dash.enabled {
+            window: if cfg!(feature = "dash") && slot == Slot::Fmp4 && dash.enabled {
                 hls.window.max(dash.timeshift)
             } else {
                 hls.window

@@ -12,12 +12,17 @@ SRC_URI += "file://Cargo.lock;subdir=${BP} \
 inherit cargo
 
 # Cargo's features by their own names. These are the bundle "full"; "hls http-live rtmp" are "lite".
-PACKAGECONFIG ??= "dash hls http-live record rtmp tls"
+PACKAGECONFIG ??= "access api dash hls hooks http-live metrics record rtmp srs-conf tls"
+PACKAGECONFIG[access] = ""
+PACKAGECONFIG[api] = ""
 PACKAGECONFIG[dash] = ""
 PACKAGECONFIG[hls] = ""
+PACKAGECONFIG[hooks] = ""
 PACKAGECONFIG[http-live] = ""
+PACKAGECONFIG[metrics] = ""
 PACKAGECONFIG[record] = ""
 PACKAGECONFIG[rtmp] = ""
+PACKAGECONFIG[srs-conf] = ""
 PACKAGECONFIG[tls] = ""
 RILLBOX_FEATURES = "${PACKAGECONFIG}"
 CARGO_BUILD_FLAGS:append = " --no-default-features --features=${@','.join(d.getVar('RILLBOX_FEATURES').split())}"
