@@ -1,6 +1,6 @@
 //! JSON: written in the order of its declaration, and the schema of the same declaration.
 //!
-//! [`shape!`](crate::control::json::shape) declares an object once: a plain struct, how it is written, and its JSON Schema.
+//! `shape!` declares an object once: a plain struct, how it is written, and its JSON Schema.
 
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -236,7 +236,7 @@ pub fn object(out: &mut String, fields: &[(&str, &dyn Json)]) {
     out.push('}');
 }
 
-/// A field of a [`shape!`]: name, doc lines, and its schema.
+/// A field of a `shape!`: name, doc lines, and its schema.
 pub type Field = (&'static str, &'static [&'static str], fn(&mut Schemas) -> Value);
 
 /// The schema of an object, put into `known` and referred to.
