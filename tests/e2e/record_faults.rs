@@ -57,9 +57,11 @@ fn a_full_disk() {
         let args = format!("-re -stream_loop 1 -i {} -t 8 -c copy -f flv {url}", source.display());
         let publisher = Program::ffmpeg(&args);
         server.line("recording of live/demo stops: No space left on device");
+        // It is closed in the same breath, but not in the same instant.
+        let whole = || files(&dir).iter().all(|file| file.extension().is_some_and(|ending| ending != "tmp"));
+        wait_until("what is whole to be closed", whole);
         let kept = files(&dir);
         let [file] = &kept[..] else { panic!("{format}: {kept:?}") };
-        assert!(file.extension().unwrap() != "tmp", "{format}: what is whole is closed");
         let copy = dir.path("first").with_extension(file.extension().unwrap());
         fs::copy(file, &copy).unwrap();
         assert_eq!(server.count(" stops: "), 1);
