@@ -9,7 +9,7 @@ use super::*;
 #[derive(Default)]
 struct Guard {
     inside: std::sync::atomic::AtomicI32,
-    sent: std::sync::atomic::AtomicU64,
+    sent: portable_atomic::AtomicU64,
 }
 
 impl Gate for Guard {
