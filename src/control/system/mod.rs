@@ -139,11 +139,15 @@ mod tests {
             sum = sum.wrapping_mul(31).wrapping_add(7);
         }
         let second = sampler.sample().await;
-        assert!(sum != 1 && second.own_cpu > 0.05, "{}", second.own_cpu);
-        assert!(second.system_cpu > 0.0 && second.system_cpu <= 1.0);
-        assert!(first.now.own.stat.ok && second.now.time_ms > first.now.time_ms);
-        assert_eq!(second.now.own.stat.field("pid"), i64::from(std::process::id()));
-        assert!(second.now.own.rss_kib > 1000 && second.now.own.max_rss_kib >= second.now.own.rss_kib);
+        assert!(sum != 1 && second.system_cpu > 0.0 && second.system_cpu <= 1.0);
+        assert!(second.now.time_ms > first.now.time_ms);
+        // QEMU shows its programs a process without figures.
+        if std::env::var_os("RILLBOX_TEST_EMULATED").is_none() {
+            assert!(second.own_cpu > 0.05, "{}", second.own_cpu);
+            assert!(first.now.own.stat.ok);
+            assert_eq!(second.now.own.stat.field("pid"), i64::from(std::process::id()));
+            assert!(second.now.own.rss_kib > 1000 && second.now.own.max_rss_kib >= second.now.own.rss_kib);
+        }
         assert!(second.now.memory.total > second.now.memory.free);
         assert!(second.now.sockets.used > 0);
         let third = sampler.sample().await;
