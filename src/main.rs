@@ -186,6 +186,7 @@ fn features() -> Vec<&'static str> {
         ("dash", cfg!(feature = "dash")),
         ("record", cfg!(feature = "record")),
         ("srs-conf", cfg!(feature = "srs-conf")),
+        ("srt", cfg!(feature = "srt")),
         ("tls", cfg!(feature = "tls")),
         ("bench", cfg!(feature = "bench")),
     ];

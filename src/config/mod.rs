@@ -41,6 +41,8 @@ pub use self::load::by_environment;
 pub use self::load::convert;
 pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, is_srs, load, load_text, parse, read, read_input};
 pub use self::store::{StoreError, store};
+#[cfg(feature = "srt")]
+pub use self::value::Bandwidth;
 pub use self::value::duration as duration_of;
 pub use self::value::{
     Admission, Duplicate, Encryption, LogTarget, MergeWindow, OnError, PlaylistType, Ratio, Size, Variant,
@@ -86,6 +88,9 @@ section! {
         /// Figures for Prometheus.
         #[cfg(feature = "metrics")]
         live metrics: Metrics = Metrics::default();
+        /// SRT, for publishers and players.
+        #[cfg(feature = "srt")]
+        live srt: Srt = Srt::default();
         /// What holds for streams.
         live vhost: Vhosts = Vhosts::default();
     }
@@ -319,6 +324,59 @@ section! {
     }
 }
 
+#[cfg(feature = "srt")]
+section! {
+    /// SRT, for publishers and players: `srt://host:10080?streamid=#!::r=live/demo,m=publish`. What concerns a session holds for
+    /// those that come after a change.
+    pub struct Srt {
+        /// Whether SRT is served.
+        live enabled: bool = true;
+        /// Where SRT listens (UDP). `[::]` is all addresses, IPv4 too.
+        live listen: Vec<SocketAddr> = any(10_080);
+        /// The app of a stream id that names a stream alone.
+        live default_app: String = "live".to_owned();
+        /// What a peer that gives no stream id is taken to give. "": it is refused.
+        live empty_stream_id: String = "#!::r=live/livestream,m=publish".to_owned();
+        /// How long what a publisher sends waits here, so that what the network lost can be sent again. The larger of this and
+        /// what the publisher wants holds.
+        live latency: Duration = Duration::from_millis(120), Duration::ZERO..=secs(60);
+        /// The least of such time that players are asked to take.
+        live peer_latency: Duration = Duration::ZERO, Duration::ZERO..=secs(60);
+        /// Whether times of sending are kept: what came early waits until it is due.
+        live tsbpd: bool = true;
+        /// Whether what can't come in time is given up, so that what follows it is not late, too.
+        live too_late_drop: bool = true;
+        /// What a stream is encrypted with where vhost.*.access names no passphrase, 10 to 79 characters. "": not encrypted.
+        live passphrase: Secret = Secret::default();
+        /// The length of keys that we make for players, in bytes: 16, 24, 32. 0: 16. Publishers choose their own.
+        live key_length: u32 = 0, 0..=32;
+        /// How many bytes a second a session may send, what is sent again among them: "unlimited", "input" (what comes in and
+        /// `overhead`), or a size.
+        live max_bandwidth: Bandwidth = Bandwidth::Unlimited;
+        /// How much more than what comes in may be sent, in percent, with max_bandwidth = "input".
+        live overhead: u32 = 25, 5..=100;
+        /// How late a packet may be, counted in packets after it, before it is taken for lost.
+        live reorder_tolerance: u32 = 0, 0..=1000;
+        /// The largest IP packet, in bytes.
+        live mss: u32 = 1500, 116..=1500;
+        /// How many bytes of a stream go into one packet, at most: multiples of 188.
+        live payload_size: u32 = 1316, 188..=1456;
+        /// How much may wait to be sent, and to be sent again, for one player.
+        live send_buffer: Size = Size::new(8192 * 1472), Size::kib(64)..=Size::mib(256);
+        /// How much may wait here of one publisher.
+        live receive_buffer: Size = Size::new(8192 * 1472), Size::kib(64)..=Size::mib(256);
+        /// How long a handshake may take.
+        live connect_timeout: Duration = secs(3), Duration::from_millis(100)..=secs(60);
+        /// A peer that says nothing for so long is gone.
+        live peer_idle_timeout: Duration = secs(10), secs(1)..=secs(600);
+        /// A publisher that is there and sends nothing for so long is gone.
+        live publish_timeout: Duration = secs(15), secs(1)..=secs(600);
+        /// Whether supplemental enhancement information (captions, time codes) of H.264 and H.265 is left out for all but those
+        /// who get the transport stream as it came.
+        live sei_filter: bool = false;
+    }
+}
+
 section! {
     /// What holds for the streams of a vhost.
     pub struct Vhost {
@@ -352,6 +410,9 @@ section! {
         /// Recordings of streams (DVR), and what becomes of them.
         #[cfg(feature = "record")]
         live record: Record = Record::default();
+        /// SRT publishers and players.
+        #[cfg(feature = "srt")]
+        live srt: VhostSrt = VhostSrt::default();
     }
 }
 
@@ -548,6 +609,20 @@ section! {
     pub struct Play {
         /// A stream nobody publishes: "no" refuses, a duration or "forever" waits.
         live wait: Wait = Wait::Forever;
+    }
+}
+
+#[cfg(feature = "srt")]
+section! {
+    /// SRT publishers and players.
+    pub struct VhostSrt {
+        /// Whether streams are published and played by SRT.
+        live enabled: bool = true;
+        /// A stream nobody publishes: "no" refuses, a duration or "forever" waits.
+        live wait: Wait = Wait::Forever;
+        /// Whether SRT and HTTP-TS players get the transport stream of an SRT publisher as it came; otherwise it is made anew
+        /// of its frames.
+        live pass_through: bool = true;
     }
 }
 

@@ -84,6 +84,18 @@ pub enum MergeWindow {
     Fixed(Duration),
 }
 
+/// How much a session may send.
+#[cfg(feature = "srt")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bandwidth {
+    /// As much as there is.
+    Unlimited,
+    /// What comes in, and some more.
+    Input,
+    /// So many bytes a second.
+    Fixed(Size),
+}
+
 /// What to do with a reader of a stream that nobody publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -567,6 +579,27 @@ impl Value for MergeWindow {
         match self {
             Self::Auto => "\"auto\"".to_owned(),
             Self::Fixed(window) => window.text(),
+        }
+    }
+}
+
+#[cfg(feature = "srt")]
+impl Value for Bandwidth {
+    const EXPECTED: &'static str = "\"unlimited\", \"input\" or a size a second such as \"1MiB\"";
+
+    fn parse(item: &Item) -> Option<Self> {
+        match item.word() {
+            Some("unlimited") => Some(Self::Unlimited),
+            Some("input") => Some(Self::Input),
+            _ => Size::parse(item).filter(|size| size.count() > 0).map(Self::Fixed),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Unlimited => "\"unlimited\"".to_owned(),
+            Self::Input => "\"input\"".to_owned(),
+            Self::Fixed(size) => size.text(),
         }
     }
 }

@@ -34,6 +34,7 @@ RILLBOX_FEATURE_LIST = $(subst $(space),$(comma),$(strip \
 	$(if $(BR2_PACKAGE_RILLBOX_HOOKS),hooks) \
 	$(if $(BR2_PACKAGE_RILLBOX_METRICS),metrics) \
 	$(if $(BR2_PACKAGE_RILLBOX_SRS_CONF),srs-conf) \
+	$(if $(BR2_PACKAGE_RILLBOX_SRT),srt) \
 	$(if $(BR2_PACKAGE_RILLBOX_TLS),tls)))
 RILLBOX_FEATURES = \
 	$(or $(if $(BR2_PACKAGE_RILLBOX_LITE),lite),$(if $(BR2_PACKAGE_RILLBOX_FULL),full),$(RILLBOX_FEATURE_LIST))

@@ -20,6 +20,8 @@ const DEFAULTS: &[(&str, &str, Default)] = &[
     ("", "dash.enabled", Default::On(false)),
     ("", "hls.enabled", Default::On(false)),
     ("", "http_live.enabled", Default::On(false)),
+    #[cfg(feature = "srt")]
+    ("", "srt.enabled", Default::On(false)),
     ("dash", "dash.on_demand", Default::On(false)),
     ("dash", "dash.segment", Default::Text("10s")),
     ("dash", "dash.timeshift", Default::Text("300s")),
@@ -38,6 +40,8 @@ const TOP_DEFAULTS: &[(&str, Default)] = &[
     ("api.enabled", Default::On(false)),
     ("metrics.enabled", Default::On(false)),
     ("http.enabled", Default::On(false)),
+    #[cfg(feature = "srt")]
+    ("srt.enabled", Default::On(false)),
     ("server.max_connections", Default::Number(1000)),
 ];
 
@@ -133,6 +137,9 @@ impl Mapper<'_> {
             let default = Directive::new("listen", "9972", exporter.place.clone());
             self.addresses("metrics.listen", exporter.find("listen").unwrap_or(&default));
         }
+        if let Some(srt) = find("srt_server").filter(|srt| is_on(srt)) {
+            self.srt(srt);
+        }
         if let Some(full) = find("is_full").filter(|d| d.arg() == "on") {
             let text = "this is SRS's reference file (is_full on): it can't be run";
             self.said.problems.add_at(&full.place, "is_full", text.to_owned());
@@ -187,6 +194,34 @@ impl Mapper<'_> {
         if !api.find("auth").is_some_and(is_on) {
             let text = "not done: without a password (http_api.auth, or [access]) the API answers this machine alone";
             self.said.warnings.add_at(&api.place, "http_api", text.to_owned());
+        }
+    }
+
+    fn srt(&mut self, srt: &Directive) {
+        let here = Section(None);
+        if let Some(listen) = srt.find("listen") {
+            self.addresses("srt.listen", listen);
+        }
+        if srt.find("sei_filter").is_none() {
+            self.set(here, "srt.sei_filter", srt.place.clone(), Kind::Bool(true));
+        }
+        // As libsrt's options: one for both directions, and one for each that wins over it.
+        for (name, key) in [("recvlatency", "srt.latency"), ("peerlatency", "srt.peer_latency")] {
+            if let Some(latency) = srt.find(name).or_else(|| srt.find("latency"))
+                && let Some(kind) = self.value(latency, &format!("srt_server.{}", latency.name), As::Millis)
+            {
+                self.set(here, key, latency.place.clone(), kind);
+            }
+        }
+        if let Some(maxbw) = srt.find("maxbw")
+            && let Some(kind) = self.value(maxbw, "srt_server.maxbw", As::Number)
+        {
+            let kind = match kind {
+                Kind::Int(..0) => Kind::Text("unlimited".to_owned()),
+                Kind::Int(0) => Kind::Text("input".to_owned()),
+                kind => kind,
+            };
+            self.set(here, "srt.max_bandwidth", maxbw.place.clone(), kind);
         }
     }
 

@@ -57,7 +57,6 @@ const LEGACY: &str = "SRS itself ignores it";
 const READS: &str = "what has arrived is read at once, however much it is";
 const RELAY: &str = "this version neither relays nor transcodes";
 const RTC: &str = "this version has no WebRTC";
-const SRT: &str = "this version has no SRT";
 
 /// Directives outside of vhosts, by their path.
 pub(super) const TOP: &[(&str, Rule)] = &[
@@ -129,7 +128,26 @@ pub(super) const TOP: &[(&str, Rule)] = &[
     ("srs_log_level", Own),
     ("srs_log_level_v2", Own),
     ("srs_log_tank", Own),
-    ("srt_server", Lacks(SRT)),
+    ("srt_server", Block),
+    ("srt_server.connect_timeout", Key("srt.connect_timeout", Millis)),
+    ("srt_server.default_app", Key("srt.default_app", Text)),
+    ("srt_server.enabled", Key("srt.enabled", On)),
+    ("srt_server.latency", Own),
+    ("srt_server.listen", Own),
+    ("srt_server.maxbw", Own),
+    ("srt_server.mix_correct", Moot(LEGACY)),
+    ("srt_server.mss", Key("srt.mss", Number)),
+    ("srt_server.passphrase", Key("srt.passphrase", Text)),
+    ("srt_server.payloadsize", Key("srt.payload_size", Number)),
+    ("srt_server.pbkeylen", Key("srt.key_length", Number)),
+    ("srt_server.peer_idle_timeout", Key("srt.peer_idle_timeout", Millis)),
+    ("srt_server.peerlatency", Own),
+    ("srt_server.recvbuf", Key("srt.receive_buffer", Number)),
+    ("srt_server.recvlatency", Own),
+    ("srt_server.sei_filter", Key("srt.sei_filter", NotOff)),
+    ("srt_server.sendbuf", Key("srt.send_buffer", Number)),
+    ("srt_server.tlpktdrop", Key("srt.too_late_drop", NotOff)),
+    ("srt_server.tsbpdmode", Key("srt.tsbpd", NotOff)),
     ("stats", Moot("there is no choice of disks and networks to look at")),
     ("stream_caster", Lacks("this version takes neither MPEG-TS over UDP, FLV by POST nor GB28181")),
     ("tcmalloc_release_rate", Moot("it has another allocator")),
@@ -265,7 +283,9 @@ pub(super) const VHOST: &[(&str, Rule)] = &[
     ("security.allow", Own),
     ("security.deny", Own),
     ("security.enabled", Key("access.check_ip", On)),
-    ("srt", Lacks(SRT)),
+    ("srt", Block),
+    ("srt.enabled", Key("srt.enabled", On)),
+    ("srt.srt_to_rtmp", Unlike("on", "what comes by SRT is there for all")),
     ("tcp_nodelay", Moot("nothing waits in the system to be sent together")),
     ("transcode", Lacks(RELAY)),
 ];

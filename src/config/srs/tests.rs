@@ -1,4 +1,4 @@
-use super::super::{Config, ConfigError, MergeWindow, Problem, convert, parse};
+use super::super::{Bandwidth, Config, ConfigError, MergeWindow, Problem, convert, parse};
 use super::rules::{MOVED, MOVED_TOP, Rule, TOP, VHOST};
 
 fn load(text: &str, env: &[(&str, &str)]) -> (Config, Vec<String>) {
@@ -80,6 +80,34 @@ fn what_srs_leaves_off_is_off_here() {
 }
 
 #[test]
+fn srt_is_there_where_srs_has_it() {
+    let (config, _) = load("listen 1935; vhost __defaultVhost__ { }", &[]);
+    assert!(!config.srt.enabled && !config.vhost("any", "live", "demo").srt.enabled);
+    let text = "listen 1935; srt_server { enabled on; listen 10081; maxbw 0; mss 1400; connect_timeout 4000; \
+                peer_idle_timeout 8000; default_app app; latency 200; recvlatency 300; tsbpdmode off; tlpktdrop off; \
+                sendbuf 2000000; recvbuf 3000000; passphrase secret-secret; pbkeylen 32; payloadsize 1128; }\n\
+                vhost __defaultVhost__ { srt { enabled on; srt_to_rtmp on; } }";
+    let (config, warnings) = load(text, &[]);
+    let srt = &config.srt;
+    assert!(srt.enabled && config.vhost("any", "live", "demo").srt.enabled);
+    assert_eq!(srt.listen, [([0; 16], 10_081).into()]);
+    assert_eq!(
+        (srt.max_bandwidth, srt.mss, srt.payload_size, srt.key_length),
+        (Bandwidth::Input, 1400, 1128, 32)
+    );
+    assert_eq!((srt.connect_timeout.as_secs(), srt.peer_idle_timeout.as_secs()), (4, 8));
+    assert_eq!((srt.latency.as_millis(), srt.peer_latency.as_millis()), (300, 200));
+    assert_eq!((srt.tsbpd, srt.too_late_drop, srt.sei_filter), (false, false, true));
+    assert_eq!((srt.send_buffer.bytes(), srt.receive_buffer.bytes()), (2_000_000, 3_000_000));
+    assert_eq!((&*srt.default_app, srt.passphrase.expose()), ("app", "secret-secret"));
+    assert_eq!(warnings, [] as [&str; 0]);
+    let (config, warnings) =
+        load(&text.replace("maxbw 0", "maxbw -1").replace("srt_to_rtmp on", "srt_to_rtmp off"), &[]);
+    assert_eq!(config.srt.max_bandwidth, Bandwidth::Unlimited);
+    assert_eq!(warnings, ["srs.conf:2: srt.srt_to_rtmp: not done: what comes by SRT is there for all"]);
+}
+
+#[test]
 fn a_vhost_inherits_nothing_of_the_default_one() {
     let text = "listen 1935; vhost __defaultVhost__ { hls { enabled on; hls_dispose 7; hls_ctx off; hls_path /a; } }\n\
                 vhost b { hls { enabled on; hls_window 15; } }";
@@ -96,13 +124,13 @@ fn a_vhost_inherits_nothing_of_the_default_one() {
 
 #[test]
 fn what_is_not_done_is_said_with_its_place() {
-    let text = "listen 1935;\nsrt_server { enabled on; }\nrtc_server { enabled off; }\nvhost __defaultVhost__ {\n\
+    let text = "listen 1935;\nrtc_server { enabled on; }\nrtsp_server { enabled off; }\nvhost __defaultVhost__ {\n\
                 cluster { mode remote; origin 1.2.3.4; }\nsecurity { enabled on; allow play all; }\nmode remote;\n}";
     let (_, warnings) = load(text, &[]);
     assert_eq!(
         warnings,
         [
-            "srs.conf:2: srt_server: not done: this version has no SRT",
+            "srs.conf:2: rtc_server: not done: this version has no WebRTC",
             "srs.conf:5: cluster.mode: not done: this version is no edge and in no cluster",
         ]
     );
@@ -161,11 +189,11 @@ fn the_environment_wins_for_all_vhosts() {
 
 #[test]
 fn what_is_converted_reads_the_same() {
-    let text = "listen 1935; http_server { enabled on; } srt_server { enabled on; }\n\
+    let text = "listen 1935; http_server { enabled on; } rtc_server { enabled on; }\n\
                 vhost __defaultVhost__ { hls { enabled on; hls_path '/srv/a \"b\"'; hls_td_ratio 1.5; } }\n\
                 vhost a.example { enabled off; http_remux { enabled on; mount [vhost]/[app]/[stream].ts; } }";
     let toml = convert("srs.conf", text, []).unwrap();
-    assert!(toml.contains("#   srs.conf:1: srt_server: not done: this version has no SRT\n"), "{toml}");
+    assert!(toml.contains("#   srs.conf:1: rtc_server: not done: this version has no WebRTC\n"), "{toml}");
     let converted = parse("made.toml", &toml, []).unwrap_or_else(|error| panic!("{error}\n{toml}"));
     assert_eq!(converted.config, load(text, &[]).0, "{toml}");
     assert!(converted.warnings.is_empty());
