@@ -110,3 +110,33 @@ async fn whoever_is_there_is_listed_and_can_be_ended() {
     drop(source);
     assert!(hub.clients(now).is_empty());
 }
+
+#[test]
+fn gates_learn_of_one_that_comes_too_late() {
+    let hub = hub();
+    let guard = Arc::new(Guard::default());
+    hub.set_gates(vec![Arc::new(Stops(hub.clone(), guard.clone()))]);
+    let name = hub.name("box", "live", "late").unwrap();
+    let admission = hub.admit_now(Action::Publish, &name, client(ClientKind::FmlePublish));
+    assert_eq!(admission.err(), Some(HubError::Stopping));
+    assert_eq!(guard.inside.load(Ordering::SeqCst), 0);
+}
+
+/// Admits all, while the server stops.
+struct Stops(Hub, Arc<Guard>);
+
+impl Gate for Stops {
+    fn admit<'a>(&'a self, _: &'a Ask) -> Verdict<'a> {
+        self.1.inside.fetch_add(1, Ordering::SeqCst);
+        self.0.stop();
+        Box::pin(async { Ok(()) })
+    }
+
+    fn guards(&self, _: Action, _: &StreamName) -> bool {
+        true
+    }
+
+    fn left(&self, ask: &Ask, traffic: Traffic) {
+        self.1.left(ask, traffic);
+    }
+}

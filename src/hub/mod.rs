@@ -231,10 +231,9 @@ impl Hub {
             }
             pending.gates += 1;
         }
-        let ask = pending.ask.take();
-        // A gate may have taken its time.
+        // A gate may have taken its time. Until here all that have admitted are told if nothing comes of it.
         refused(self.inner.stopping.load(Ordering::SeqCst))?;
-        let Some(ask) = ask else { return Err(HubError::Stopping) };
+        let Some(ask) = pending.ask.take() else { return Err(HubError::Stopping) };
         Ok(Admission::new(self.inner.sessions.enter(ask, Instant::now()), self.clone()))
     }
 
