@@ -4,7 +4,7 @@
 //! time, a few wait, and who showed the right password once is recognised by a keyed hash of it from then on.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
@@ -101,7 +101,7 @@ pub(super) struct Passwords {
     /// Of this process alone: what is remembered says nothing about passwords to anyone else.
     key: hmac::Key,
     right: Mutex<VecDeque<hmac::Tag>>,
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
     waiting: Semaphore,
 }
 
@@ -113,7 +113,7 @@ impl Passwords {
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             right: Mutex::default(),
-            turn: Semaphore::new(if good { 1 } else { 0 }),
+            turn: Arc::new(Semaphore::new(if good { 1 } else { 0 })),
             waiting: Semaphore::new(WAITING),
         }
     }
@@ -134,11 +134,15 @@ impl Passwords {
             return Verdict::Right;
         }
         let Ok(_waiting) = self.waiting.try_acquire() else { return Verdict::Busy };
-        let Ok(_turn) = self.turn.acquire().await else { return Verdict::Busy };
+        let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else { return Verdict::Busy };
         let known = hash.cloned().or_else(nobody);
         let tried = password.to_owned();
-        let right =
-            tokio::task::spawn_blocking(move || known.is_some_and(|hash| is_right(&hash, &tried))).await;
+        let verify = move || {
+            // Held until it is done, also for a client that goes away meanwhile: its memory is taken till then.
+            let _turn = turn;
+            known.is_some_and(|hash| is_right(&hash, &tried))
+        };
+        let right = tokio::task::spawn_blocking(verify).await;
         match tag {
             Some(tag) if right.unwrap_or(false) => {
                 self.remember(tag);
@@ -243,6 +247,20 @@ mod tests {
             }
         }
         assert_eq!(busy, 4);
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_makes_no_room_for_others() {
+        let passwords = Passwords::new();
+        let known = PasswordHash::of(&hash("one").unwrap()).unwrap();
+        for n in 0..5 {
+            let tried = n.to_string();
+            let mut verification = Box::pin(passwords.verify("a", Some(&known), &tried));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(verification.as_mut().poll(&mut context).is_pending());
+        }
+        assert_eq!(passwords.turn.available_permits(), 0, "the first is still being verified");
+        assert_eq!(passwords.verify("a", Some(&known), "one").await, Verdict::Right);
     }
 
     #[test]
