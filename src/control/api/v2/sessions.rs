@@ -7,6 +7,7 @@ use super::route::{Answer, Call};
 use super::streams::StreamRef;
 use crate::control::json::{Json as _, Time, choices, shape};
 use crate::hub::{Action, ClientStats};
+use crate::net::masked;
 
 shape! {
     /// A page of sessions.
@@ -53,7 +54,7 @@ shape! {
         sent_kbps: u64,
         /// Where it connected to, without its query.
         url: String,
-        /// The page that its player stands on; null: it didn't say.
+        /// The page that its player stands on, without what its URL may hide; null: it didn't say.
         page: Option<String>,
     }
 }
@@ -61,7 +62,8 @@ shape! {
 impl Session {
     fn of(stats: ClientStats, now: SystemTime) -> Self {
         let (client, name) = (stats.client, stats.name);
-        let url = client.tc_url.split('?').next().unwrap_or_default();
+        let url = masked(&client.tc_url);
+        let url = url.split('?').next().unwrap_or_default();
         Self {
             id: client.id.to_string(),
             role: if stats.action == Action::Publish { Role::Publisher } else { Role::Reader },
@@ -74,7 +76,7 @@ impl Session {
             received_kbps: stats.kbps_in,
             sent_kbps: stats.kbps_out,
             url: url.to_owned(),
-            page: Some(client.page_url).filter(|page| !page.is_empty()),
+            page: (!client.page_url.is_empty()).then(|| masked(&client.page_url)),
         }
     }
 }
