@@ -18,6 +18,9 @@ use tokio::time::{Instant, sleep_until};
 /// After the first sign: what is written in several steps is whole then.
 const SETTLE: Duration = Duration::from_millis(200);
 
+/// After a failure: what was watched is gone, and may come back.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// As many as the kernel follows.
 const MOST_LINKS: usize = 40;
 
@@ -51,7 +54,10 @@ impl Watch {
                     // Other folders may count now. What they had to say before this is seen when the file is read.
                     match watch(&self.file) {
                         Ok(signs) => self.signs = signs,
-                        Err(error) => log::warn!("cannot watch {}: {error}", self.file.display()),
+                        Err(error) => {
+                            log::warn!("cannot watch {}: {error}", self.file.display());
+                            self.due = Some(Instant::now() + AGAIN);
+                        }
                     }
                 }
                 Err(error) => {
