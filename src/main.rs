@@ -210,6 +210,7 @@ mod tests {
         assert_eq!(line("--config=a.toml check"), Ok(Command::Check(Some("a.toml".into()))));
         assert_eq!(line("check --config a.toml"), Ok(Command::Check(Some("a.toml".into()))));
         assert_eq!(line("-t -c srs.conf"), Ok(Command::Check(Some("srs.conf".into()))));
+        #[cfg(feature = "srs-conf")]
         for convert in ["convert srs.conf", "convert -c srs.conf"] {
             assert_eq!(line(convert), Ok(Command::Convert("srs.conf".into())));
         }
@@ -232,6 +233,7 @@ mod tests {
         assert_eq!(line("run check"), Err("unexpected \"check\"".into()));
         assert_eq!(line("run -"), Err("unexpected \"-\"".into()));
         assert_eq!(line("apply a b -c c"), Err("unexpected \"b\"".into()));
+        #[cfg(feature = "srs-conf")]
         assert!(line("convert").unwrap_err().starts_with("convert needs"));
         assert!(line("apply -c c").unwrap_err().starts_with("apply needs the new configuration"));
         let error = line("apply a").unwrap_err();

@@ -3,11 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use hyper::header;
-use hyper::{Method, StatusCode};
+use hyper::{StatusCode, header};
 
 use super::{Access, Bearer, Credential, Identity, Proof, Refusal, Role, has_credentials};
-use crate::net::http::{Head, Peer, Reply, put, text_reply, unauthorized};
+use crate::net::http::{Head, Peer, Reply, is_from_other_site, is_local, put, text_reply, unauthorized};
 
 impl Access {
     /// Finds out who sends a request to administer. What they may do, [`Identity::may`] says; [`forbidden`](Self::forbidden)
@@ -70,39 +69,6 @@ fn refusal(why: &Refusal) -> Reply {
             let text = "503: too many passwords are being verified; try again";
             retry(text_reply(StatusCode::SERVICE_UNAVAILABLE, text), Duration::ZERO)
         }
-    }
-}
-
-/// Whether a request comes from this machine itself: not through a proxy on it, nor from a page that a browser on it shows.
-fn is_local(head: &Head, peer: &Peer) -> bool {
-    const BY_OTHERS: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
-    peer.addr.ip().to_canonical().is_loopback()
-        && peer.forwarded_for.is_none()
-        && !BY_OTHERS.iter().any(|name| head.headers.contains_key(*name))
-        && names_this_machine(&head.host)
-        && !is_from_other_site(head)
-}
-
-/// Whether a host that was asked for is no domain: who has one can point it at 127.0.0.1 under the feet of a browser.
-fn names_this_machine(host: &str) -> bool {
-    !host.contains('.') || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok()
-}
-
-/// Whether a page of another site had a browser send this, as far as browsers say: all do with what changes something.
-fn is_from_other_site(head: &Head) -> bool {
-    let reads = matches!(head.method, Method::GET | Method::HEAD);
-    match head.header("sec-fetch-site") {
-        Some("same-origin" | "none") => return false,
-        // To follow a link is no harm; to include it as a script or an image could be.
-        Some(_) => return !(reads && head.header("sec-fetch-mode") == Some("navigate")),
-        None => {}
-    }
-    let Some(origin) = head.header(header::ORIGIN) else { return head.headers.contains_key(header::ORIGIN) };
-    let Some(("http" | "https", host)) = origin.split_once("://") else { return true };
-    match head.header(header::HOST) {
-        Some(own) => !host.eq_ignore_ascii_case(own),
-        // HTTP/2 has it elsewhere, and the port is not told us.
-        None => host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']) != head.host,
     }
 }
 

@@ -35,53 +35,13 @@ async fn status(access: &Access, head: &Head, peer: &Peer) -> u16 {
 #[tokio::test]
 async fn without_a_credential_only_this_machine_is_let_in() {
     let access = access(&[]);
-    for (addr, method, headers, expected) in [
-        ("127.0.0.1:9", "GET", "Host: 127.0.0.1:1985\r\n", 200),
-        ("127.0.0.1:9", "GET", "", 200),
-        ("[::1]:9", "GET", "Host: localhost:1985\r\n", 200),
-        ("[::ffff:127.0.0.1]:9", "DELETE", "Host: [::1]:1985\r\n", 200),
-        ("192.0.2.1:9", "GET", "Host: 127.0.0.1:1985\r\n", 403),
-        ("[fd00::1]:9", "GET", "Host: localhost\r\n", 403),
-        // Through a proxy here, or from who says that there is one.
-        ("127.0.0.1:9", "GET", "X-Forwarded-For: 127.0.0.1\r\n", 403),
-        ("127.0.0.1:9", "GET", "X-Real-IP: 127.0.0.1\r\n", 403),
-        ("127.0.0.1:9", "GET", "Forwarded: for=127.0.0.1\r\n", 403),
-        ("127.0.0.1:9", "GET", "Via: 1.1 x\r\n", 403),
-        ("192.0.2.1:9", "GET", "X-Forwarded-For: 127.0.0.1\r\n", 403),
-        // A name that somebody pointed here.
-        ("127.0.0.1:9", "GET", "Host: evil.example:1985\r\n", 403),
-        // Pages in a browser on this machine.
-        (
-            "127.0.0.1:9",
-            "GET",
-            "Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n",
-            403,
-        ),
-        (
-            "127.0.0.1:9",
-            "GET",
-            "Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n",
-            200,
-        ),
-        (
-            "127.0.0.1:9",
-            "POST",
-            "Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n",
-            403,
-        ),
-        ("127.0.0.1:9", "POST", "Host: localhost\r\nSec-Fetch-Site: same-site\r\n", 403),
-        ("127.0.0.1:9", "POST", "Host: localhost\r\nSec-Fetch-Site: same-origin\r\n", 200),
-        ("127.0.0.1:9", "POST", "Host: localhost:1985\r\nOrigin: http://evil.example\r\n", 403),
-        ("127.0.0.1:9", "POST", "Host: localhost:1985\r\nOrigin: null\r\n", 403),
-        ("127.0.0.1:9", "POST", "Host: localhost:1985\r\nOrigin: http://localhost:8080\r\n", 403),
-        ("127.0.0.1:9", "POST", "Host: localhost:1985\r\nOrigin: http://localhost:1985\r\n", 200),
-        ("127.0.0.1:9", "POST", "Origin: http://evil.example\r\n", 403),
+    assert_eq!(status(&access, &head("DELETE", "Host: localhost:1985\r\n"), &peer("127.0.0.1:9")).await, 200);
+    for (addr, headers) in [
+        ("192.0.2.1:9", "Host: 127.0.0.1:1985\r\n"),
+        ("127.0.0.1:9", "X-Forwarded-For: 127.0.0.1\r\n"),
+        ("127.0.0.1:9", "Host: localhost\r\nOrigin: http://evil.example\r\n"),
     ] {
-        assert_eq!(
-            status(&access, &head(method, headers), &peer(addr)).await,
-            expected,
-            "{addr} {method} {headers:?}"
-        );
+        assert_eq!(status(&access, &head("DELETE", headers), &peer(addr)).await, 403, "{addr} {headers:?}");
     }
 }
 

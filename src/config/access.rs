@@ -515,7 +515,7 @@ impl Value for Vec<IpRule> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "access"))]
 mod tests {
     use super::*;
 

@@ -77,12 +77,10 @@ mod inner {
 
 #[cfg(not(feature = "access"))]
 mod inner {
-    use std::net::IpAddr;
-
-    use hyper::{Method, StatusCode, header};
+    use hyper::StatusCode;
 
     use super::{Head, Inner, Need, Peer, Reply};
-    use crate::net::http::text_reply;
+    use crate::net::http::{is_local, text_reply};
 
     pub struct Who(Peer);
 
@@ -98,60 +96,5 @@ mod inner {
         }
         let why = "403: this answers to the machine itself only (this build has no credentials), and to no page of another site";
         Err(text_reply(StatusCode::FORBIDDEN, why))
-    }
-
-    /// Whether a request comes from this machine itself: not by a proxy on it, not for a page of another site, and not under
-    /// a name that such a page could lead here (DNS rebinding).
-    fn is_local(head: &Head, peer: &Peer) -> bool {
-        const BY_PROXIES: [&str; 5] =
-            ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
-        let (host, reads) = (&head.host, matches!(head.method, Method::GET | Method::HEAD));
-        let site = head.header("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
-        let follows = reads && head.header("sec-fetch-mode") == Some("navigate");
-        let origin = head
-            .header(header::ORIGIN)
-            .map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
-        peer.addr.ip().to_canonical().is_loopback()
-            && peer.forwarded_for.is_none()
-            && !BY_PROXIES.iter().any(|name| head.headers.contains_key(*name))
-            && (!host.contains('.') || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok())
-            && (!site || follows)
-            && origin.is_none_or(|origin| head.header(header::HOST) == Some(origin))
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-        use crate::id::SessionId;
-
-        #[test]
-        fn only_this_machine_itself() {
-            let local = |text: &str, addr: &str| {
-                let head =
-                    Head::parse(format!("GET / HTTP/1.1\r\n{text}\r\n").as_bytes()).unwrap().unwrap().0;
-                let addr = addr.parse().unwrap();
-                is_local(
-                    &head,
-                    &Peer { id: SessionId::next(), addr, door: addr, forwarded_for: None, secure: false },
-                )
-            };
-            for good in [
-                "Host: 127.0.0.1:1985\r\n",
-                "Host: [::1]:1985\r\n",
-                "Host: box\r\nOrigin: http://box\r\n",
-                "",
-            ] {
-                assert!(local(good, "127.0.0.1:5000") && local(good, "[::ffff:127.0.0.1]:5000"), "{good}");
-                assert!(!local(good, "192.0.2.1:5000"), "{good}");
-            }
-            for bad in [
-                "Host: evil.example\r\n",
-                "Host: box\r\nX-Forwarded-For: 1.2.3.4\r\n",
-                "Host: box\r\nOrigin: http://b\r\n",
-                "Host: box\r\nSec-Fetch-Site: cross-site\r\n",
-            ] {
-                assert!(!local(bad, "127.0.0.1:5000"), "{bad}");
-            }
-        }
     }
 }

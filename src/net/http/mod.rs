@@ -23,6 +23,8 @@ mod home;
 mod io;
 mod memfile;
 pub mod mime;
+#[cfg(any(feature = "access", feature = "api", feature = "record"))]
+mod origin;
 mod plain;
 mod player;
 mod pump;
@@ -40,6 +42,10 @@ pub use head::{Head, HeadError, param, percent_decode};
 pub use home::Home;
 pub use io::Stream;
 pub use memfile::in_memory;
+#[cfg(feature = "access")]
+pub use origin::is_from_other_site;
+#[cfg(any(feature = "access", feature = "api", feature = "record"))]
+pub use origin::is_local;
 pub use player::{play_refused, player};
 pub use range::reply_range;
 pub use reply::{Reply, SERVER, not_allowed, put, text_reply, unauthorized};

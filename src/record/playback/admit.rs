@@ -9,7 +9,7 @@ use super::ask::Ask;
 use super::{Entry, Inner, Playback, encode};
 use crate::hub::{Action, ClientKind, StreamName};
 use crate::id::SessionId;
-use crate::net::http::{Head, Peer, Reply, Request, play_refused, player, text_reply};
+use crate::net::http::{Head, Peer, Reply, Request, is_local, play_refused, player, text_reply};
 
 /// What a request is about, as far as it takes to know whether it may be.
 pub(super) enum About {
@@ -50,7 +50,7 @@ impl Playback {
     async fn may_delete(&self, head: &Head, peer: &Peer) -> Result<Deleter, Reply> {
         use crate::access::{Access, Permission};
         let Some(access) = &self.access else {
-            return if is_local(peer, head) { Ok(Deleter::default()) } else { Err(elsewhere()) };
+            return if is_local(head, peer) { Ok(Deleter::default()) } else { Err(elsewhere()) };
         };
         let who = access.authenticate(head, peer).await?;
         if who.may(Permission::Control) { Ok(Deleter { who: Some(who) }) } else { Err(Access::forbidden()) }
@@ -59,7 +59,7 @@ impl Playback {
     #[cfg(not(feature = "access"))]
     #[allow(clippy::unused_async, reason = "with access it waits")]
     async fn may_delete(&self, head: &Head, peer: &Peer) -> Result<Deleter, Reply> {
-        if is_local(peer, head) { Ok(Deleter::default()) } else { Err(elsewhere()) }
+        if is_local(head, peer) { Ok(Deleter::default()) } else { Err(elsewhere()) }
     }
 
     #[cfg(feature = "access")]
@@ -127,13 +127,4 @@ pub(super) fn query_for(head: &Head, vhost: Option<&str>) -> String {
     });
     let all: Vec<String> = vhost.into_iter().chain(shown.map(str::to_owned)).collect();
     if all.is_empty() { String::new() } else { format!("?{}", all.join("&")) }
-}
-
-/// Whether a request comes from this machine itself: not by a proxy on it, nor from a page in its browser.
-fn is_local(peer: &Peer, head: &Head) -> bool {
-    const BY_OTHERS: [&str; 6] =
-        ["forwarded", "origin", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
-    peer.addr.ip().to_canonical().is_loopback()
-        && peer.forwarded_for.is_none()
-        && !BY_OTHERS.iter().any(|name| head.headers.contains_key(*name))
 }

@@ -15,15 +15,15 @@ fn a_viewer_is_counted_once() {
     assert!(segment.contains("?dash_ctx="), "{segment}");
     assert_eq!(fetch(&server, &segment).status, 200);
     fetch(&server, &location).good();
-    assert_eq!(server.count(" as DASH (dash_ctx "), 1);
+    wait_until("it is counted in", || server.count(" as DASH (dash_ctx ") == 1);
     // Now it is known to come with its id: who comes without is another.
     fetch(&server, "demo.mpd").good();
-    assert_eq!(server.count(" as DASH (dash_ctx "), 2);
+    wait_until("it is counted in", || server.count(" as DASH (dash_ctx ") == 2);
     // Two windows later.
     server.line("dash-play of live/demo ended after");
     // What was known once is taken on again.
     fetch(&server, &location).good();
-    assert_eq!(server.count(" as DASH (dash_ctx "), 3);
+    wait_until("it is counted in", || server.count(" as DASH (dash_ctx ") == 3);
 }
 
 #[test]
