@@ -1,8 +1,7 @@
 //! The HTTP skin: what a request asks for, and its answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hyper::header;
 use hyper::{Method, Response, StatusCode};
@@ -12,20 +11,15 @@ use super::cache::{Cache, Key};
 use super::media::{self, Form};
 use super::multivariant;
 use super::text::Base;
-use crate::config::{self, Shared};
-use crate::hub::{Action, ClientKind, Hub, Standing, StreamName, ViewerId, Viewers};
-use crate::id::SessionId;
+use crate::config::Shared;
+use crate::hub::{ClientKind, Hub};
 use crate::net::http::{
-    Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, mime, not_allowed, play_refused, player, put,
-    reply_range, text_reply,
+    Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, mime, not_allowed, put, text_reply,
 };
-use crate::segments::{Lookup, Presentation, Resource, Segments, State, Want};
+use crate::segments::audience::{Audience, Room, later};
+use crate::segments::{Lookup, Presentation, Segments, State, Want};
 
-/// How long a stream's first segment is waited for, beyond the time it takes by configuration.
-const FIRST_SEGMENT: Duration = Duration::from_secs(10);
-
-/// The most requests that wait for something at once. Each holds a connection, or a stream of one.
-const MOST_WAITING: usize = 16_384;
+const ROOM: Room = Room { name: "HLS", kind: ClientKind::HlsPlay, id: "hls_ctx" };
 
 /// Gives live streams as HLS.
 pub struct Hls {
@@ -33,17 +27,7 @@ pub struct Hls {
     config: Shared,
     segments: Arc<Segments>,
     cache: Cache,
-    viewers: Arc<Viewers>,
-    waiting: AtomicUsize,
-}
-
-/// One of the requests that wait.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    audience: Audience,
 }
 
 impl Hls {
@@ -51,19 +35,13 @@ impl Hls {
     #[must_use]
     pub fn new(hub: Hub, config: Shared, segments: Arc<Segments>) -> Self {
         segments.set_playlists(super::files::writer(config.clone()));
-        let (cache, viewers, waiting) = (Cache::default(), hub.viewers(), AtomicUsize::new(0));
-        Self { hub, config, segments, cache, viewers, waiting }
+        let audience = Audience::new(hub.clone(), ROOM);
+        Self { hub, config, segments, cache: Cache::default(), audience }
     }
 
     /// The vhost whose streams a request is about.
     fn vhost(&self, head: &Head) -> Option<String> {
         Some(self.hub.name(&Ask::vhost(head), "-", "-").ok()?.vhost)
-    }
-
-    /// A place among those who wait, if there is one.
-    fn wait(&self) -> Option<Waiting<'_>> {
-        let waiting = Waiting(&self.waiting);
-        (self.waiting.fetch_add(1, Ordering::Relaxed) < MOST_WAITING).then_some(waiting)
     }
 
     async fn playlist(&self, head: &Head, peer: &Peer) -> Result<Option<Reply>, Reply> {
@@ -79,13 +57,13 @@ impl Hls {
         if let Some(place) = &ask.redirect {
             return Ok(Some(redirect(place)));
         }
-        let mut state = self.begun(&presentation, config).await?;
+        let mut state = self.audience.begun(&presentation, config.overflow_ratio.of(config.segment)).await?;
         let (id, is_new) = match ask.session.filter(|_| config.sessions) {
             Some(id) => (Some(id), false),
-            None if config.sessions && rendition.is_none() => (Some(self.viewers.new_id()), true),
+            None if config.sessions && rendition.is_none() => (Some(self.audience.new_id()), true),
             None => (None, false),
         };
-        self.admit(id, name, config, head, peer).await?;
+        self.audience.admit(id, name, config.window * 2, (head, peer)).await?;
         // A viewer is sent to a playlist with its own links first, then asks for that.
         let single = multivariant::is_single(&state);
         let rendition = match rendition {
@@ -115,7 +93,7 @@ impl Hls {
         let (playlists, segments) = ask.queries(id, config.sessions_in_segments);
         let body = written.body(&playlists, &segments);
         if let Some(id) = id {
-            self.viewers.sent(id, body.len() as u64, Instant::now());
+            self.audience.sent(id, body.len() as u64);
         }
         let cache = if id.is_some() { "private, no-cache" } else { "no-cache" };
         let mut reply = Response::new(Body::from(body));
@@ -139,29 +117,6 @@ impl Hls {
         open(&ask.stream).map(|presentation| (presentation, None, ask.playlist.as_str()))
     }
 
-    /// Waits for a stream's first segment.
-    async fn begun(&self, presentation: &Presentation, config: &config::Hls) -> Result<Arc<State>, Reply> {
-        let has_begun = |state: &State| {
-            let complete = |rendition: &crate::segments::Rendition| !rendition.segments.is_empty();
-            !state.renditions.is_empty() && (state.ended || state.renditions.iter().all(complete))
-        };
-        let mut state = presentation.state();
-        if has_begun(&state) {
-            return Ok(state);
-        }
-        let _waiting = self.wait().ok_or_else(crowded)?;
-        let longest = config.overflow_ratio.of(config.segment);
-        let deadline = Instant::now() + FIRST_SEGMENT + longest;
-        while !has_begun(&state) {
-            let change = tokio::time::timeout_at(deadline.into(), presentation.changed(state.version)).await;
-            state = change.map_err(|_| later("the stream's first segment is not there yet"))?;
-            if state.ended && state.renditions.is_empty() {
-                return Err(later("the stream has no segments"));
-            }
-        }
-        Ok(state)
-    }
-
     /// Holds the request until the playlist has what it asks for (8216bis 6.2.5.2).
     async fn block(
         &self,
@@ -179,7 +134,7 @@ impl Hls {
         if is_there(&state) {
             return Ok(state);
         }
-        let _waiting = self.wait().ok_or_else(crowded)?;
+        let _waiting = self.audience.wait()?;
         let deadline = Instant::now() + state.target * 3;
         while !is_there(&state) {
             let change = tokio::time::timeout_at(deadline.into(), presentation.changed(state.version)).await;
@@ -188,60 +143,20 @@ impl Hls {
         Ok(state)
     }
 
-    /// Whether a viewer may watch; counts it if it has an id.
-    async fn admit(
-        &self,
-        id: Option<ViewerId>,
-        name: &StreamName,
-        config: &config::Hls,
-        head: &Head,
-        peer: &Peer,
-    ) -> Result<(), Reply> {
-        let now = Instant::now();
-        match id.map(|id| self.viewers.seen(id, name, now)) {
-            Some(Standing::Known) => return Ok(()),
-            Some(Standing::Ended) => return Err(ended()),
-            Some(Standing::New) => {}
-            // Who has no id is asked about each time, where there is something to ask.
-            None if !self.hub.guards(Action::Play, name) => return Ok(()),
-            None => {}
-        }
-        let client = player(head, peer, SessionId::next(), ClientKind::HlsPlay, name);
-        let admission = self.hub.admit(Action::Play, name, client).await.map_err(|e| play_refused(&e))?;
-        let Some(id) = id else { return Ok(()) };
-        let session = admission.client().id;
-        let Ok(attendance) = self.hub.attend(admission, now) else { return Ok(()) };
-        let by = peer.forwarded_for.map(|client| format!(" for {client}")).unwrap_or_default();
-        log::info!(session:% = session; "{} watches {name} as HLS (hls_ctx {}){by}", peer.addr, id.as_str());
-        self.viewers.enter(id, attendance, config.window * 2, now);
-        Ok(())
-    }
-
-    /// Whether the segments of a stream may be given to whoever asks with this head.
-    async fn admit_to_segments(&self, name: &StreamName, head: &Head, peer: &Peer) -> Result<(), Reply> {
-        let id = head.param("hls_ctx").and_then(|text| ViewerId::parse(&text));
-        match id.map(|id| self.viewers.seen(id, name, Instant::now())) {
-            Some(Standing::Ended) => Err(ended()),
-            Some(Standing::Known) => Ok(()),
-            _ if !self.hub.guards(Action::Play, name) => Ok(()),
-            _ => {
-                let client = player(head, peer, SessionId::next(), ClientKind::HlsPlay, name);
-                self.hub.admit(Action::Play, name, client).await.map(drop).map_err(|e| play_refused(&e))
-            }
-        }
-    }
-
     async fn resource(&self, head: &Head, peer: &Peer) -> Option<Reply> {
         let path = Ask::below_root(&head.path)?;
         let vhost = self.vhost(head)?;
         let owner = self.segments.owner(&vhost, &path)?;
-        if let Err(reply) = self.admit_to_segments(owner.name(), head, peer).await {
+        if let Err(reply) = self.audience.admit_to_segments(owner.name(), head, peer).await {
             return Some(reply);
         }
         let resource = match self.segments.resource(&vhost, &path)? {
             Lookup::Ready(resource) => resource,
             Lookup::Soon(pending) => {
-                let Some(_waiting) = self.wait() else { return Some(crowded()) };
+                let _waiting = match self.audience.wait() {
+                    Ok(waiting) => waiting,
+                    Err(reply) => return Some(reply),
+                };
                 match pending.ready().await {
                     Some(resource) => resource,
                     None => {
@@ -250,18 +165,10 @@ impl Hls {
                 }
             }
         };
-        let mut reply = data_reply(head, &resource).await;
-        if reply.status().is_success() {
-            let config = self.config.current();
-            let age = config.vhost(&vhost, "", "").hls.window.as_secs();
-            let whose = if resource.content_type == OPAQUE { "private" } else { "public" };
-            put(&mut reply, header::CACHE_CONTROL, &format!("{whose}, max-age={age}, immutable"));
-            if let Some(id) = head.param("hls_ctx").and_then(|text| ViewerId::parse(&text)) {
-                let sent = hyper::body::Body::size_hint(reply.body()).exact().unwrap_or(0);
-                self.viewers.sent(id, sent, Instant::now());
-            }
-        }
-        Some(reply)
+        let age = self.config.current().vhost(&vhost, "", "").hls.window.as_secs();
+        let whose = if resource.content_type == OPAQUE { "private" } else { "public" };
+        let cache = format!("{whose}, max-age={age}, immutable");
+        Some(self.audience.reply(head, &resource.data, resource.content_type, &cache).await)
     }
 }
 
@@ -290,36 +197,6 @@ impl Service for Hls {
 
 /// The media type of keys.
 const OPAQUE: &str = "application/octet-stream";
-
-/// Something whole, or the range of it that is asked for.
-async fn data_reply(head: &Head, resource: &Resource) -> Reply {
-    let mut reply = Response::new(Body::default());
-    let range = reply_range(&mut reply, head.header(header::RANGE), resource.data.len());
-    let (first, count) = match range {
-        Ok(range) => range,
-        Err(refused) => return *refused,
-    };
-    *reply.body_mut() = match resource.data.body(first, count).await {
-        Ok(body) => body,
-        Err(_) => return text_reply(StatusCode::NOT_FOUND, "404: the file cannot be read"),
-    };
-    put(&mut reply, header::CONTENT_TYPE, resource.content_type);
-    reply
-}
-
-fn ended() -> Reply {
-    text_reply(StatusCode::FORBIDDEN, format_args!("403: {}", crate::hub::Ended::Kicked))
-}
-
-fn crowded() -> Reply {
-    later("too many requests wait for streams")
-}
-
-fn later(why: &str) -> Reply {
-    let mut reply = text_reply(StatusCode::SERVICE_UNAVAILABLE, format_args!("503: {why}"));
-    put(&mut reply, header::RETRY_AFTER, "1");
-    reply
-}
 
 fn refusal(error: &AskError) -> Reply {
     text_reply(error.status(), format_args!("{}: {error}", error.status().as_u16()))

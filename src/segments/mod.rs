@@ -22,6 +22,8 @@
 //! Keys: `[vhost.*.hls]`, `server.segment_memory`. Below the skin (`job`, `service`) time is an argument, and
 //! nothing does I/O.
 
+#[cfg(any(feature = "hls", feature = "dash"))]
+pub mod audience;
 mod builder;
 mod cutter;
 mod disk;
