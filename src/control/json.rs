@@ -274,7 +274,7 @@ pub fn words(lines: &[&str]) -> String {
 }
 
 /// Declares an object: each field with its doc line, name (`as "other"`: what it is called in JSON) and type.
-#[allow(unused_macros, reason = "a build may have nothing to declare")]
+#[cfg(any(feature = "api", test))]
 macro_rules! shape {
     ($(#[doc = $about:literal])+ pub struct $Name:ident {
         $( $(#[doc = $doc:literal])+ $field:ident $(as $key:literal)? : $type:ty, )+
@@ -307,7 +307,7 @@ macro_rules! shape {
     };
 }
 
-#[allow(unused_macros, reason = "a build may have nothing to declare")]
+#[cfg(any(feature = "api", test))]
 macro_rules! key {
     ($field:ident $key:literal) => {
         $key
@@ -318,7 +318,7 @@ macro_rules! key {
 }
 
 /// Declares a value that is one of some words.
-#[allow(unused_macros, reason = "a build may have nothing to declare")]
+#[cfg(any(feature = "api", test))]
 macro_rules! choices {
     ($(#[doc = $about:literal])+ pub enum $Name:ident { $( $(#[doc = $doc:literal])+ $Variant:ident = $word:literal, )+ }) => {
         $(#[doc = $about])+
@@ -344,7 +344,7 @@ macro_rules! choices {
     };
 }
 
-#[allow(unused_imports, reason = "a build may have nothing to declare")]
+#[cfg(any(feature = "api", test))]
 pub(crate) use {choices, key, shape};
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ mod feed;
 mod frames;
 mod gate;
 mod name;
+#[cfg(feature = "record")]
+mod recorder;
 mod ring;
 mod sessions;
 mod stats;
@@ -62,6 +64,8 @@ pub use self::feed::{FeedKey, Join, Package, StreamInfo};
 pub use self::frames::{Frames, Item};
 pub use self::gate::{Action, Ask, CREDENTIALS, Denied, Gate, Traffic, Verdict};
 pub use self::name::{DEFAULT_VHOST, NameError, StreamName};
+#[cfg(feature = "record")]
+pub use self::recorder::{RecordError, RecordState, RecordStatus, RecordedFile, Recorder};
 pub use self::sessions::{Admission, ClientStats, Totals};
 use self::sessions::{Pending, Sessions};
 pub use self::stats::StreamStats;

@@ -10,7 +10,7 @@
 //! A recording says of itself whose it is (`ident`), so the list of recordings needs no database: it is made from the files
 //! below the directories that `record.path` names, whatever happened to them meanwhile, and nothing is deleted there that
 //! doesn't say so. One thread for each stream that is recorded reads its frames and writes (`recorder`); what the disk can't
-//! take is lost up to the next key frame, and live viewers notice nothing. When writing fails, the stream's [`Status`] says
+//! take is lost up to the next key frame, and live viewers notice nothing. When writing fails, the stream's [`RecordStatus`] says
 //! why, and it is tried again.
 //!
 //! By HTTP ([`Playback`]), on the HTTP port:
@@ -58,9 +58,8 @@ use self::catalog::Catalog;
 pub use self::playback::Playback;
 use self::recorder::Recorder;
 use self::registry::Registry;
-pub use self::registry::{State, Status};
 use crate::config::{self, RecordFormat, RecordPlan, Shared};
-use crate::hub::{Event, Hub, Item, StreamName};
+use crate::hub::{Event, Hub, Item, RecordError, RecordState, RecordStatus, RecordedFile, StreamName};
 
 /// How often it is looked whether what is recorded is what should be.
 const LOOK: Duration = Duration::from_secs(1);
@@ -72,37 +71,6 @@ const LEFT_BEHIND: Duration = Duration::from_secs(60);
 const MAX_LATE: usize = 10_000;
 /// What a recorder's thread has for its stack: it calls nothing deep.
 const STACK: usize = 512 * 1024;
-
-/// Why a recording can't be begun.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecordError {
-    /// The configuration has it switched off.
-    #[error(
-        "{0} is not to be recorded: set vhost.*.record.enabled = true for it (and plan = \"api\", if only on demand)"
-    )]
-    Disabled(StreamName),
-}
-
-/// A recording, as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct File {
-    /// The stream.
-    pub name: StreamName,
-    /// When it begins, in milliseconds since 1970.
-    pub start_ms: i64,
-    /// How many milliseconds it plays.
-    pub duration_ms: i64,
-    /// Bytes of it that are whole.
-    pub bytes: u64,
-    /// `flv`, `fmp4`, `mp4` or `ts`.
-    pub format: &'static str,
-    /// Whether it is being written.
-    pub growing: bool,
-    /// Where it is played from, on the HTTP port.
-    pub url: String,
-}
 
 /// All recorders. A clone is another handle to the same.
 #[derive(Clone)]
@@ -155,48 +123,6 @@ impl Records {
             stopping: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
-    }
-
-    /// Starts recording `name`, or goes on with it: at once, or when someone publishes it. Until [`stop`](Self::stop).
-    ///
-    /// # Errors
-    /// The configuration has recording switched off for it.
-    pub fn start(&self, name: &StreamName) -> Result<(), RecordError> {
-        if !self.inner.settings(name).enabled {
-            return Err(RecordError::Disabled(name.clone()));
-        }
-        let mut asked = lock(&self.inner.asked);
-        asked.stop.remove(name);
-        asked.start.insert(name.clone());
-        drop(asked);
-        self.inner.changed.notify_one();
-        Ok(())
-    }
-
-    /// Stops recording `name`, and closes its file. What the configuration records by itself is recorded again when its next
-    /// stream begins, or by [`start`](Self::start).
-    pub fn stop(&self, name: &StreamName) {
-        let mut asked = lock(&self.inner.asked);
-        asked.start.remove(name);
-        asked.stop.insert(name.clone());
-        drop(asked);
-        self.inner.changed.notify_one();
-    }
-
-    /// All recordings, the oldest first. Looks through folders.
-    #[must_use]
-    pub fn list(&self) -> Vec<File> {
-        let roots = catalog::roots(&self.inner.config.current());
-        let mut all = self.inner.catalog.scan(&roots, &self.inner.registry);
-        // What a crash left behind is shown when it is mended.
-        all.retain(|entry| !entry.is_broken());
-        all.into_iter().map(|entry| playback::file(&entry)).collect()
-    }
-
-    /// How the recordings of streams that are live now stand.
-    #[must_use]
-    pub fn status(&self) -> Vec<Status> {
-        self.inner.registry.all()
     }
 
     /// Whether files are being written or closed.
@@ -289,11 +215,45 @@ impl Records {
                 }
                 Err(error) => {
                     log::error!("{name} can't be recorded: {error}");
-                    let failed = State::Failed(error.to_string());
+                    let failed = RecordState::Failed(error.to_string());
                     inner.registry.status(&name, |status| status.state = failed);
                 }
             }
         }
+    }
+}
+
+impl crate::hub::Recorder for Records {
+    fn list(&self) -> Vec<RecordedFile> {
+        let roots = catalog::roots(&self.inner.config.current());
+        let mut all = self.inner.catalog.scan(&roots, &self.inner.registry);
+        // What a crash left behind is shown when it is mended.
+        all.retain(|entry| !entry.is_broken());
+        all.into_iter().map(|entry| playback::file(&entry)).collect()
+    }
+
+    fn status(&self) -> Vec<RecordStatus> {
+        self.inner.registry.all()
+    }
+
+    fn start(&self, name: &StreamName) -> Result<(), RecordError> {
+        if !self.inner.settings(name).enabled {
+            return Err(RecordError::Disabled(name.clone()));
+        }
+        let mut asked = lock(&self.inner.asked);
+        asked.stop.remove(name);
+        asked.start.insert(name.clone());
+        drop(asked);
+        self.inner.changed.notify_one();
+        Ok(())
+    }
+
+    fn stop(&self, name: &StreamName) {
+        let mut asked = lock(&self.inner.asked);
+        asked.start.remove(name);
+        asked.stop.insert(name.clone());
+        drop(asked);
+        self.inner.changed.notify_one();
     }
 }
 

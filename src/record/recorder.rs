@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use super::ident::Ident;
 use super::output::{self, Output, Terms};
 use super::plan::{DayTime, Line, Plan, Step};
-use super::registry::{Growing, Registry, State};
+use super::registry::{Growing, Registry};
 use super::template;
 use super::writer::{self, Contents, Writer};
 use crate::config::{self, RecordPlan};
-use crate::hub::{Client, Event, Hub, Item, RecordingMade, StreamName};
+use crate::hub::{Client, Event, Hub, Item, RecordState, RecordingMade, StreamName};
 use crate::media::{Frame, Kind, Meta, Track};
 
 /// How many files of one name are looked through for one that is free.
@@ -147,7 +147,7 @@ impl Recorder {
         }
         if taken.is_empty() && !tracks.is_empty() {
             let format = super::format_name(self.settings.format);
-            self.state(State::Failed(format!("nothing of the stream has a place in {format}")));
+            self.state(RecordState::Failed(format!("nothing of the stream has a place in {format}")));
         }
         self.tracks = taken;
     }
@@ -237,7 +237,7 @@ impl Recorder {
             log::info!("recording of {}: {}", self.name, path.display());
         }
         self.retry_at = None;
-        self.state(State::Recording(path.clone()));
+        self.state(RecordState::Recording(path.clone()));
         self.open = Some(Open { output, writer, line, start_ms, path, growing });
         Ok(())
     }
@@ -280,7 +280,7 @@ impl Recorder {
             self.open = Some(open);
             self.fail(&error, now);
         } else {
-            self.state(State::Waiting);
+            self.state(RecordState::Waiting);
         }
     }
 
@@ -343,11 +343,11 @@ impl Recorder {
         }
         self.end_ms = None;
         self.retry_at = now.checked_add(self.settings.retry);
-        self.state(State::Failed(text));
+        self.state(RecordState::Failed(text));
         self.registry.tidy.notify_one();
     }
 
-    fn state(&self, state: State) {
+    fn state(&self, state: RecordState) {
         self.registry.status(&self.name, |status| status.state = state);
     }
 }

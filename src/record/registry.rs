@@ -7,32 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use portable_atomic::{AtomicI64, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
-use crate::hub::StreamName;
-
-/// What becomes of a stream's recording.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// It can't be written; the text says why and what to do. It is tried again.
-    Failed(String),
-    /// To this file (which may have `.tmp` at its end until it is closed).
-    Recording(PathBuf),
-    /// Nothing is written: nothing to begin a file with has come yet.
-    Waiting,
-}
-
-/// How a stream's recording stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Status {
-    /// The stream.
-    pub name: StreamName,
-    /// What becomes of it.
-    pub state: State,
-    /// Files closed since the recording began.
-    pub files: u64,
-    /// Frames that are in no file since they could not be written in time, or at all.
-    pub lost: u64,
-}
+use crate::hub::{RecordState, RecordStatus, StreamName};
 
 /// A file that is being written.
 #[derive(Debug)]
@@ -63,7 +38,7 @@ impl Growing {
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     growing: Mutex<HashMap<PathBuf, Arc<Growing>>>,
-    states: Mutex<HashMap<StreamName, Status>>,
+    states: Mutex<HashMap<StreamName, RecordStatus>>,
     /// Someone needs space.
     pub(super) tidy: Notify,
 }
@@ -90,9 +65,9 @@ impl Registry {
     }
 
     /// Changes a stream's status, which begins to be.
-    pub(super) fn status(&self, name: &StreamName, change: impl FnOnce(&mut Status)) {
+    pub(super) fn status(&self, name: &StreamName, change: impl FnOnce(&mut RecordStatus)) {
         let mut states = lock(&self.states);
-        let fresh = || Status { name: name.clone(), state: State::Waiting, files: 0, lost: 0 };
+        let fresh = || RecordStatus { name: name.clone(), state: RecordState::Waiting, files: 0, lost: 0 };
         change(states.entry(name.clone()).or_insert_with(fresh));
     }
 
@@ -101,7 +76,7 @@ impl Registry {
     }
 
     /// How all recordings stand, by name.
-    pub(super) fn all(&self) -> Vec<Status> {
+    pub(super) fn all(&self) -> Vec<RecordStatus> {
         let mut all: Vec<_> = lock(&self.states).values().cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::playback::test as playback;
 use super::*;
 use crate::config::Config;
-use crate::hub::{Client, ClientKind, Publisher};
+use crate::hub::{Client, ClientKind, Publisher, Recorder as _};
 use crate::id::SessionId;
 use crate::media::{Codec, Flags, Frame, Meta, Track, TrackId};
 
@@ -106,7 +106,7 @@ impl Bench {
 
     fn end(mut self) {
         self.recorder.close(self.start);
-        assert!(self.registry.all().iter().all(|status| !matches!(status.state, State::Failed(_))));
+        assert!(self.registry.all().iter().all(|status| !matches!(status.state, RecordState::Failed(_))));
     }
 }
 
@@ -230,10 +230,12 @@ fn what_cannot_be_written_is_told_and_tried_again() {
     }));
     bench.play(0, 2500, 1000);
     let status = &bench.registry.all()[0];
-    assert!(matches!(&status.state, State::Failed(_)) && status.lost > 0, "{status:?}");
+    assert!(matches!(&status.state, RecordState::Failed(_)) && status.lost > 0, "{status:?}");
     fs::remove_file(&blocked).unwrap();
     bench.play(2500, 6500, 1000);
-    assert!(matches!(&bench.registry.all()[0].state, State::Recording(path) if path.starts_with(&blocked)));
+    assert!(
+        matches!(&bench.registry.all()[0].state, RecordState::Recording(path) if path.starts_with(&blocked))
+    );
     bench.end();
     assert_eq!(fs::read_dir(&blocked).unwrap().count(), 1);
 }
@@ -287,7 +289,7 @@ async fn recordings_are_started_and_stopped_by_name() {
     until("a file", || dir.files().len() == 1).await;
     play(&mut publisher);
     until("it being told", || {
-        records.status().first().is_some_and(|status| matches!(status.state, State::Recording(_)))
+        records.status().first().is_some_and(|status| matches!(status.state, RecordState::Recording(_)))
     })
     .await;
     records.stop(&name);

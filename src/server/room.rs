@@ -88,10 +88,6 @@ pub(super) fn rooms(
     let records = crate::record::Records::new(hub.clone(), config.clone());
     #[cfg(feature = "record")]
     tokio::spawn(records.clone().run());
-    #[cfg(all(feature = "api", feature = "record"))]
-    let recorder = Some(api::recorder(&records));
-    #[cfg(all(feature = "api", not(feature = "record")))]
-    let recorder = None;
     #[cfg(feature = "api")]
     let api = crate::control::api::Api::new(crate::control::api::Parts {
         hub: hub.clone(),
@@ -99,7 +95,8 @@ pub(super) fn rooms(
         #[cfg(feature = "access")]
         access: access.clone(),
         commands: commands.clone(),
-        recorder,
+        #[cfg(feature = "record")]
+        recorder: std::sync::Arc::new(records.clone()),
     });
     #[cfg(feature = "api")]
     rooms.push(Box::new(api::ApiRoom::new(
@@ -342,54 +339,6 @@ mod api {
 
     fn options(config: &Config) -> Options {
         Options { crossdomain: config.api.crossdomain, ..http::options(config) }
-    }
-
-    /// What the API wants of recordings.
-    #[cfg(feature = "record")]
-    pub(super) fn recorder(records: &crate::record::Records) -> Arc<dyn crate::control::api::Recorder> {
-        Arc::new(Recorder(records.clone()))
-    }
-
-    #[cfg(feature = "record")]
-    struct Recorder(crate::record::Records);
-
-    #[cfg(feature = "record")]
-    impl crate::control::api::Recorder for Recorder {
-        fn recordings(&self) -> Vec<crate::control::api::RecordedFile> {
-            let one = |file: crate::record::File| crate::control::api::RecordedFile {
-                name: file.name,
-                start_ms: file.start_ms,
-                duration_ms: file.duration_ms,
-                bytes: file.bytes,
-                format: file.format,
-                growing: file.growing,
-                url: file.url,
-            };
-            self.0.list().into_iter().map(one).collect()
-        }
-
-        fn status(
-            &self,
-            name: &crate::hub::StreamName,
-        ) -> Option<(crate::control::api::RecordState, u64, u64)> {
-            use crate::control::api::RecordState;
-            use crate::record::State;
-            let status = self.0.status().into_iter().find(|status| status.name == *name)?;
-            let state = match status.state {
-                State::Failed(why) => RecordState::Failed(why),
-                State::Recording(_) => RecordState::Recording,
-                State::Waiting => RecordState::Waiting,
-            };
-            Some((state, status.files, status.lost))
-        }
-
-        fn start(&self, name: &crate::hub::StreamName) -> Result<(), String> {
-            self.0.start(name).map_err(|error| error.to_string())
-        }
-
-        fn stop(&self, name: &crate::hub::StreamName) {
-            self.0.stop(name);
-        }
     }
 
     /// The API at doors that it shares with the HTTP server.

@@ -10,7 +10,6 @@ use crate::net::http::{Head, Peer, Reply};
 
 /// What a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "a build may have nothing to configure")]
 pub(super) enum Need {
     /// To see streams, sessions and figures.
     Read,

@@ -31,61 +31,15 @@ use tokio::sync::{Mutex, watch};
 use super::command::Commands;
 use super::system::{Sampler, Served};
 use crate::config::Shared;
-use crate::hub::{Hub, StreamName};
+use crate::hub::Hub;
+#[cfg(feature = "record")]
+use crate::hub::Recorder;
 use crate::net::http::{Boxed, Outcome, Request, Service};
 
 /// The API. A clone is another handle to the same.
 #[derive(Clone)]
 pub struct Api {
     inner: Arc<Inner>,
-}
-
-/// Whoever records, as the API sees it.
-pub trait Recorder: Send + Sync {
-    /// All recordings. Looks through folders: to be called where that may block.
-    fn recordings(&self) -> Vec<RecordedFile>;
-
-    /// How a stream's recording stands, files closed, and frames lost; `None`: it isn't recorded.
-    fn status(&self, name: &StreamName) -> Option<(RecordState, u64, u64)>;
-
-    /// Records a stream from now on; or says why that can't be.
-    ///
-    /// # Errors
-    /// Why not, and what to do.
-    fn start(&self, name: &StreamName) -> Result<(), String>;
-
-    /// Records it no more.
-    fn stop(&self, name: &StreamName);
-}
-
-/// What becomes of a stream's recording.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RecordState {
-    /// It can't be written, and why.
-    Failed(String),
-    /// It is being written.
-    Recording,
-    /// Nothing to begin a file with has come yet.
-    Waiting,
-}
-
-/// A file that was recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordedFile {
-    /// The stream.
-    pub name: StreamName,
-    /// When it begins, in milliseconds since 1970.
-    pub start_ms: i64,
-    /// How long it plays, so far.
-    pub duration_ms: i64,
-    /// Its size, so far.
-    pub bytes: u64,
-    /// `flv`, `fmp4`, `mp4` or `ts`.
-    pub format: &'static str,
-    /// Whether it is being written.
-    pub growing: bool,
-    /// Its path on the HTTP port.
-    pub url: String,
 }
 
 /// What an API tells of, and whom it asks.
@@ -100,7 +54,8 @@ pub struct Parts {
     /// Leads to the server.
     pub commands: Commands,
     /// Whoever records.
-    pub recorder: Option<Arc<dyn Recorder>>,
+    #[cfg(feature = "record")]
+    pub recorder: Arc<dyn Recorder>,
 }
 
 /// What handlers have.
@@ -112,10 +67,10 @@ struct Inner {
     commands: Commands,
     sampler: Sampler,
     started: Instant,
-    #[cfg_attr(not(feature = "record"), expect(dead_code, reason = "nobody records"))]
-    recorder: Option<Arc<dyn Recorder>>,
-    /// For what is to be done once at a time.
-    #[cfg_attr(not(feature = "record"), expect(dead_code, reason = "nobody records"))]
+    #[cfg(feature = "record")]
+    recorder: Arc<dyn Recorder>,
+    /// To look through folders is done once at a time.
+    #[cfg(feature = "record")]
     turn: Mutex<()>,
     /// What became of the last reload by `/api/v1/raw`.
     reload: Mutex<v1::Reload>,
@@ -137,8 +92,10 @@ impl Api {
             commands: parts.commands,
             sampler: Sampler::default(),
             started: Instant::now(),
+            #[cfg(feature = "record")]
             recorder: parts.recorder,
             reload: Mutex::default(),
+            #[cfg(feature = "record")]
             turn: Mutex::default(),
             document: OnceLock::new(),
             listeners: Arc::default(),

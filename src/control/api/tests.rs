@@ -27,9 +27,10 @@ impl Server {
             hub: hub.clone(),
             #[cfg(feature = "access")]
             access: crate::access::Access::new(config.clone()),
+            #[cfg(feature = "record")]
+            recorder: std::sync::Arc::new(crate::record::Records::new(hub.clone(), config.clone())),
             config,
             commands: Commands::channel().0,
-            recorder: None,
         });
         let front = Front::new(Options::default(), vec![Box::new(api.clone())]);
         let limit = ConnectionLimit::new(9, 9);

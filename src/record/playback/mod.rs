@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hyper::header::{self};
+use hyper::header;
 use hyper::{Method, Response, StatusCode};
 use tokio::io::AsyncSeekExt;
 use tokio::sync::{Semaphore, mpsc};
@@ -29,7 +29,7 @@ use self::source::{Shared as SharedSource, Source};
 use super::catalog::{self, Entry};
 use super::template::rfc3339;
 use super::{Inner, Records, format_name, lock, retention};
-use crate::hub::{Action, DEFAULT_VHOST};
+use crate::hub::{Action, DEFAULT_VHOST, RecordedFile};
 use crate::net::http::{
     Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, mime, put, reply_range, text_reply,
 };
@@ -343,12 +343,12 @@ fn failed() -> Reply {
 }
 
 /// A recording for those who look from outside.
-pub(super) fn file(entry: &Entry) -> super::File {
+pub(super) fn file(entry: &Entry) -> RecordedFile {
     let (name, start_ms) = (entry.ident.name.clone(), entry.ident.start_ms);
     let place: Vec<String> = name.app.split('/').chain(name.stream.split('/')).map(encode).collect();
     let vhost =
         if name.vhost == DEFAULT_VHOST { String::new() } else { format!("?vhost={}", encode(&name.vhost)) };
-    super::File {
+    RecordedFile {
         url: format!("/recordings/{}/{start_ms}.{}{vhost}", place.join("/"), ends(entry)),
         name,
         start_ms,

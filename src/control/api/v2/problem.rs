@@ -53,7 +53,6 @@ impl Problem {
     }
 
     /// With another field (section 3.2).
-    #[allow(dead_code, reason = "for whoever has more to say")]
     pub fn with(mut self, name: &'static str, value: Value) -> Self {
         self.more.push((name, value));
         self

@@ -7,8 +7,8 @@ use hyper::StatusCode;
 use super::problem::Problem;
 use super::route::{Answer, Call};
 use super::streams;
-use crate::control::api::{RecordState, Recorder};
 use crate::control::json::{Json as _, Time, choices, shape};
+use crate::hub::RecordState;
 
 shape! {
     /// A page of recordings.
@@ -76,19 +76,13 @@ shape! {
     }
 }
 
-fn recorder(call: &Call<'_>) -> Result<Arc<dyn Recorder>, Problem> {
-    let none = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing can be recorded now");
-    call.api.recorder.clone().ok_or_else(none)
-}
-
 /// `/api/v2/recordings`
 pub(super) async fn list(call: &Call<'_>) -> Result<Answer, Problem> {
-    let recorder = recorder(call)?;
-    // One at a time: it looks through folders.
     let turn = call.api.turn.lock().await;
     let failed =
         |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the list of recordings could not be made");
-    let mut all = tokio::task::spawn_blocking(move || recorder.recordings()).await.map_err(failed)?;
+    let recorder = Arc::clone(&call.api.recorder);
+    let mut all = tokio::task::spawn_blocking(move || recorder.list()).await.map_err(failed)?;
     drop(turn);
     let wanted = ["vhost", "app", "name"].map(|name| call.text(name));
     let is =
@@ -122,16 +116,16 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Answer, Problem> {
 /// `/api/v2/streams/{id}/recording`
 pub(super) fn status(call: &Call<'_>) -> Result<Answer, Problem> {
     let stream = streams::find(call)?;
-    let found = recorder(call)?.status(&stream.name);
-    let status = match found {
+    let all = call.api.recorder.status();
+    let status = match all.into_iter().find(|status| status.name == stream.name) {
         None => Status { state: State::Off, error: None, files: 0, lost_frames: 0 },
-        Some((state, files, lost_frames)) => {
-            let (state, error) = match state {
+        Some(found) => {
+            let (state, error) = match found.state {
                 RecordState::Failed(why) => (State::Failed, Some(why)),
-                RecordState::Recording => (State::Recording, None),
+                RecordState::Recording(_) => (State::Recording, None),
                 RecordState::Waiting => (State::Waiting, None),
             };
-            Status { state, error, files, lost_frames }
+            Status { state, error, files: found.files, lost_frames: found.lost }
         }
     };
     Ok(Answer::Json(status.to_json()))
@@ -140,7 +134,8 @@ pub(super) fn status(call: &Call<'_>) -> Result<Answer, Problem> {
 /// `POST /api/v2/streams/{id}/recording/start`
 pub(super) fn start(call: &Call<'_>) -> Result<Answer, Problem> {
     let stream = streams::find(call)?;
-    recorder(call)?.start(&stream.name).map_err(|why| Problem::new(StatusCode::CONFLICT, why))?;
+    let begun = call.api.recorder.start(&stream.name);
+    begun.map_err(|why| Problem::new(StatusCode::CONFLICT, why.to_string()))?;
     call.audit(&format!("started the recording of {}", stream.name));
     Ok(Answer::Nothing)
 }
@@ -148,7 +143,7 @@ pub(super) fn start(call: &Call<'_>) -> Result<Answer, Problem> {
 /// `POST /api/v2/streams/{id}/recording/stop`
 pub(super) fn stop(call: &Call<'_>) -> Result<Answer, Problem> {
     let stream = streams::find(call)?;
-    recorder(call)?.stop(&stream.name);
+    call.api.recorder.stop(&stream.name);
     call.audit(&format!("stopped the recording of {}", stream.name));
     Ok(Answer::Nothing)
 }
