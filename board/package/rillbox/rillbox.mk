@@ -52,8 +52,8 @@ RILLBOX_POST_INSTALL_TARGET_HOOKS += RILLBOX_INSTALL_CONFIG
 
 # It may have keys and passwords in it.
 define RILLBOX_PERMISSIONS
-	/etc/rillbox d 0750 root rillbox - - - - -
-	/etc/rillbox/rillbox.toml f 0640 root rillbox - - - - -
+	/etc/rillbox d 0750 rillbox rillbox - - - - -
+	/etc/rillbox/rillbox.toml f 0640 rillbox rillbox - - - - -
 endef
 
 define RILLBOX_INSTALL_INIT_SYSV
