@@ -6,9 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::Signal;
-
-use crate::support::{Dir, Server, output, rillbox, said, said_by};
+use crate::support::{Dir, output, rillbox, said, said_by};
 
 #[test]
 fn wrong_keys_are_told_and_nothing_runs() {
@@ -97,9 +95,9 @@ fn a_configuration_of_srs_is_checked_converted_and_run() {
     assert_eq!(code, 0);
     fs::write(&toml, &text).unwrap();
     for file in [&conf, &toml] {
-        let mut server = Server::start(file);
+        let mut server = crate::support::Server::start(file);
         server.address("RTMP");
-        server.signal(Signal::HUP);
+        server.signal(rustix::process::Signal::HUP);
         server.wait_for("reload: nothing else to change");
     }
     let (code, _, text) = apply(toml.to_str().unwrap(), &conf, b"");
