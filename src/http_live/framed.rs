@@ -1,3 +1,5 @@
+use bytes::Bytes;
+
 use crate::hub::{Join, Package, Parts, StreamInfo};
 use crate::media::{Frame, Track};
 use crate::net::http::Framing;
@@ -54,6 +56,16 @@ impl<P: Package> Package for Framed<P> {
         join
     }
 
+    fn passes(&self) -> bool {
+        self.inner.passes()
+    }
+
+    fn pass(&mut self, pieces: &[Bytes], out: &mut Parts) {
+        let mut entry = Parts::default();
+        self.inner.pass(pieces, &mut entry);
+        self.put(entry, out);
+    }
+
     fn end(&mut self, info: &StreamInfo<'_>, out: &mut Parts) {
         let mut entry = Parts::default();
         self.inner.end(info, &mut entry);
@@ -68,8 +80,6 @@ impl<P: Package> Package for Framed<P> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::media::{Codec, Flags, Meta, TrackId};
 

@@ -1,4 +1,4 @@
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::format::mpegts::{MuxOptions, Muxer, carries};
 use crate::hub::{Join, Package, Parts, StreamInfo};
@@ -65,6 +65,14 @@ impl Package for Ts {
         }
     }
 
+    fn passes(&self) -> bool {
+        self.audio && self.video
+    }
+
+    fn pass(&mut self, pieces: &[Bytes], out: &mut Parts) {
+        pieces.iter().for_each(|piece| out.share(piece.clone()));
+    }
+
     fn end(&mut self, _: &StreamInfo<'_>, out: &mut Parts) {
         self.muxer.flush(&mut self.buffer);
         out.share(self.buffer.split().freeze());
@@ -73,8 +81,6 @@ impl Package for Ts {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::media::aac::AudioSpecificConfig;
     use crate::media::{Codec, Flags, Meta, TrackId};

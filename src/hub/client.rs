@@ -84,13 +84,17 @@ pub enum ClientKind {
     Mp3Play,
     /// RTMP player.
     RtmpPlay,
+    /// SRT player.
+    SrtPlay,
+    /// SRT publisher.
+    SrtPublish,
     /// HTTP reader of `.ts`.
     TsPlay,
 }
 
 impl ClientKind {
     /// All kinds, for tables by kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::AacPlay,
         Self::DashPlay,
         Self::FlashPublish,
@@ -100,6 +104,8 @@ impl ClientKind {
         Self::HlsPlay,
         Self::Mp3Play,
         Self::RtmpPlay,
+        Self::SrtPlay,
+        Self::SrtPublish,
         Self::TsPlay,
     ];
 
@@ -116,6 +122,8 @@ impl ClientKind {
             Self::HlsPlay => "hls-play",
             Self::Mp3Play => "mp3-play",
             Self::RtmpPlay => "rtmp-play",
+            Self::SrtPlay => "srt-play",
+            Self::SrtPublish => "srt-publish",
             Self::TsPlay => "ts-play",
         }
     }
@@ -123,7 +131,7 @@ impl ClientKind {
     /// Whether it is a reader's.
     #[must_use]
     pub const fn reads(self) -> bool {
-        !matches!(self, Self::FlashPublish | Self::FmlePublish | Self::HaivisionPublish)
+        !matches!(self, Self::FlashPublish | Self::FmlePublish | Self::HaivisionPublish | Self::SrtPublish)
     }
 
     /// Place in [`ClientKind::ALL`].

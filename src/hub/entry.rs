@@ -68,6 +68,13 @@ impl Parts {
         self.parts.push(bytes);
     }
 
+    /// Adds `bytes` as a part of its own, which readers of packets send as one.
+    pub fn packet(&mut self, bytes: Bytes) {
+        self.cut();
+        self.len += bytes.len();
+        self.parts.push(bytes);
+    }
+
     /// Adds all of `other`, without copying what is shared.
     pub fn append(&mut self, mut other: Self) {
         other.cut();

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::delivery::Outlet;
@@ -68,6 +69,15 @@ pub trait Package: Send {
 
     /// What a reader gets last, when the stream ends.
     fn end(&mut self, info: &StreamInfo<'_>, out: &mut Parts);
+
+    /// Whether readers get the transport stream of a publisher that sends one, by [`pass`](Self::pass), in place of what
+    /// would be made of its frames.
+    fn passes(&self) -> bool {
+        false
+    }
+
+    /// Pieces of a publisher's transport stream, which readers get as they are.
+    fn pass(&mut self, _pieces: &[Bytes], _out: &mut Parts) {}
 }
 
 /// What readers under way must be told of a change.
@@ -117,6 +127,16 @@ pub(super) struct Inner {
     config: Option<(u64, Arc<Entry>)>,
     pub(super) end: Option<Arc<Entry>>,
     outlets: Vec<Outlet>,
+    passing: Option<Passing>,
+}
+
+/// A publisher's own transport stream goes through.
+#[derive(Default)]
+struct Passing {
+    /// What a reader needs first: PAT and PMT.
+    tables: Bytes,
+    /// The number of the last piece, and of its entry.
+    last: (u64, u64),
 }
 
 impl Feed {
@@ -132,6 +152,7 @@ impl Feed {
             config: None,
             end: None,
             outlets: Vec::new(),
+            passing: None,
         };
         Self { key, stream, inner: Mutex::new(inner), grown: Notify::new() }
     }
@@ -157,6 +178,9 @@ impl Feed {
     /// that readers may start anywhere.
     pub(super) fn frame(&self, track: &Track, frame: &Frame, keyless: bool) {
         let mut inner = self.lock();
+        if inner.passing.is_some() {
+            return;
+        }
         let (tracks, meta) = (inner.tracks.clone(), inner.meta.clone());
         let mut out = Parts::default();
         let join = inner.package.frame(&StreamInfo { tracks: &tracks, meta: &meta }, track, frame, &mut out);
@@ -165,6 +189,48 @@ impl Feed {
         }
         inner.push(out, track.ticks_to_ms(frame.dts), join == Join::Here || keyless);
         self.wake(&inner);
+    }
+
+    /// From now on the publisher's own transport stream is given, if the readers want it, or no longer. Whether it is.
+    pub(super) fn set_passing(&self, passing: bool) -> bool {
+        let mut inner = self.lock();
+        let passing = passing && inner.package.passes();
+        if passing != inner.passing.is_some() {
+            inner.passing = passing.then(Passing::default);
+            inner.config = None;
+        }
+        passing
+    }
+
+    /// What readers of the transport stream need first, from now on.
+    pub(super) fn set_tables(&self, tables: &Bytes) {
+        let mut inner = self.lock();
+        if let Some(passing) = &mut inner.passing {
+            passing.tables = tables.clone();
+            inner.config = None;
+        }
+    }
+
+    /// Gives pieces of the publisher's transport stream.
+    pub(super) fn pass(&self, number: u64, pieces: &[Bytes], at_ms: i64) {
+        let mut inner = self.lock();
+        let entry = inner.ring.end();
+        let Some(passing) = &mut inner.passing else { return };
+        passing.last = (number, entry);
+        let mut out = Parts::default();
+        inner.package.pass(pieces, &mut out);
+        inner.push(out, at_ms, false);
+        self.wake(&inner);
+    }
+
+    /// A reader can start at what `number` was given with.
+    pub(super) fn mark(&self, number: u64) {
+        let mut inner = self.lock();
+        let Some((last, entry)) = inner.passing.as_ref().map(|passing| passing.last) else { return };
+        if let Some(place) = last.checked_sub(number).and_then(|back| entry.checked_sub(back)) {
+            inner.ring.mark(place);
+            self.wake(&inner);
+        }
     }
 
     /// The stream's tracks or words changed before `at_ms`. `keep_joins`: what is in the ring can still be
@@ -184,7 +250,8 @@ impl Feed {
         if !keep_joins {
             inner.ring.forget_join();
         }
-        if tracks.is_empty() {
+        // Those who get the publisher's own transport stream read it there.
+        if tracks.is_empty() || inner.passing.is_some() {
             return;
         }
         let mut out = Parts::default();
@@ -241,7 +308,11 @@ impl Inner {
             Some((of, config)) if *of == number => config.clone(),
             _ => {
                 let mut out = Parts::default();
-                self.package.config(&info, at_ms, &mut out);
+                match &self.passing {
+                    Some(passing) if passing.tables.is_empty() => {}
+                    Some(passing) => self.package.pass(std::slice::from_ref(&passing.tables), &mut out),
+                    None => self.package.config(&info, at_ms, &mut out),
+                }
                 self.config.insert((number, Arc::new(out.finish(at_ms, false)))).1.clone()
             }
         };

@@ -13,6 +13,8 @@
 //!   newest key frame and is counted, so a stalled reader costs its socket and at most one frame.
 //! - **Delivery workers** (`delivery`) write feeds to plain sockets, one `mio` loop a core. Other readers (TLS)
 //!   pull with [`Subscription::next`].
+//! - A publisher that sends a transport stream has that **passed** ([`Publisher::pass`]) unchanged to feeds that take it
+//!   ([`Package::passes`]); the frames in it are for all others.
 //! - Whoever builds something else of a stream (segments, recordings) reads its **frames** ([`Hub::frames`]), and learns
 //!   from [`Hub::events`] when there is something to build. A viewer of what they built is an [`Attendance`].
 //!
@@ -31,6 +33,8 @@ mod feed;
 mod frames;
 mod gate;
 mod name;
+#[cfg(test)]
+mod pass_tests;
 #[cfg(feature = "record")]
 mod recorder;
 mod ring;
@@ -53,6 +57,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::sync::{Mutex, Weak};
 use std::time::Instant;
 
+use bytes::Bytes;
 use tokio::sync::broadcast;
 
 pub use self::client::{Client, ClientKind, Secret};
@@ -602,7 +607,24 @@ impl Publisher {
     /// Gives a frame to all readers. Frames of tracks that were not set are counted and dropped.
     pub fn frame(&mut self, frame: Frame, now: Instant) -> Result<(), Ended> {
         self.admission.add_received(frame.data.len());
-        self.stream.frame(&self.admission.session.signal, frame, now)
+        self.stream.frame(&self.admission.session.signal, frame, None, now)
+    }
+
+    /// Gives pieces of the publisher's own transport stream, as they came, to readers who take that; the frames that are read
+    /// of it are to follow by [`passed_frame`](Self::passed_frame). The number of what was given.
+    pub fn pass(&mut self, pieces: Vec<Bytes>, now: Instant) -> Result<u64, Ended> {
+        self.admission.add_received(pieces.iter().map(Bytes::len).sum());
+        self.stream.pass(&self.admission.session.signal, pieces, now)
+    }
+
+    /// The transport packets of PAT and PMT, which those who begin to read get first.
+    pub fn set_tables(&mut self, tables: Bytes) -> Result<(), Ended> {
+        self.stream.set_tables(&self.admission.session.signal, tables)
+    }
+
+    /// Gives a frame that was read of what was [passed](Self::pass), and begins in piece `begins`.
+    pub fn passed_frame(&mut self, frame: Frame, begins: u64, now: Instant) -> Result<(), Ended> {
+        self.stream.frame(&self.admission.session.signal, frame, Some(begins), now)
     }
 
     /// Completes when the publisher may not go on.

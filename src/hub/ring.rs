@@ -100,6 +100,13 @@ impl<T: Item> Ring<T> {
         self.items.push_back(item);
     }
 
+    /// A reader can start at `number`, if that is still here.
+    pub(super) fn mark(&mut self, number: u64) {
+        if (self.first..self.end()).contains(&number) && self.join.is_none_or(|join| join < number) {
+            self.join = Some(number);
+        }
+    }
+
     /// No reader starts at what is here now: its config is gone.
     pub(super) fn forget_join(&mut self) {
         self.join = None;

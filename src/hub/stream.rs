@@ -1,11 +1,14 @@
 //! One live stream: its epochs, its ring of frames, its feeds.
 
+mod wire;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use portable_atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
+use self::wire::Wire;
 use super::feed::{Announce, Feed, FeedKey, Package};
 use super::frames::{Frames, Queue};
 use super::ring::{Item, Limits, Ring};
@@ -125,6 +128,10 @@ struct Inner {
     frames_since_key: u32,
     timeline: Timeline,
     ring: Ring<RingFrame>,
+    /// What the publisher sends, where that is a form that readers take.
+    wire: Option<Wire>,
+    /// Time of the newest frame.
+    newest_ms: i64,
     feeds: Vec<Weak<Feed>>,
     /// Readers of frames.
     queues: Vec<Weak<Queue>>,
@@ -165,6 +172,8 @@ impl Stream {
             frames_since_key: 0,
             timeline: Timeline::default(),
             ring: Ring::new(),
+            wire: None,
+            newest_ms: 0,
             feeds: Vec::new(),
             queues: Vec::new(),
             had_video: false,
@@ -273,7 +282,14 @@ impl Stream {
         Ok(())
     }
 
-    pub(super) fn frame(&self, signal: &Arc<EndSignal>, mut frame: Frame, now: Instant) -> Result<(), Ended> {
+    /// A frame; `begins` is the number of the [piece](Self::pass) that it begins in, if it is known from such.
+    pub(super) fn frame(
+        &self,
+        signal: &Arc<EndSignal>,
+        mut frame: Frame,
+        begins: Option<u64>,
+        now: Instant,
+    ) -> Result<(), Ended> {
         let mut inner = self.current(signal)?;
         let inner = &mut *inner;
         if let Some(live) = &mut inner.live {
@@ -288,15 +304,22 @@ impl Stream {
             return Ok(());
         }
         let video = track.kind() == Kind::Video;
-        Counters::add(&self.counters.bytes_in, frame.data.len());
+        if inner.wire.is_none() {
+            Counters::add(&self.counters.bytes_in, frame.data.len());
+        }
 
         inner.timeline.place(track, &mut frame, now);
         let at_ms = track.ticks_to_ms(frame.dts);
         let start_ms = *inner.epoch_start_ms.get_or_insert(at_ms);
+        inner.newest_ms = at_ms;
         if inner.resuming {
             // Readers of the last epoch go on with a picture, not with sound alone.
             if (video && frame.is_key()) || at_ms.saturating_sub(start_ms) > RESUME_MS {
                 inner.resuming = false;
+                if let Some(wire) = &mut inner.wire {
+                    wire.skip_to(begins);
+                }
+                inner.give();
             } else {
                 inner.frames_dropped += 1;
                 return Ok(());
@@ -318,6 +341,12 @@ impl Stream {
         }
         for queue in inner.queues() {
             queue.frame(&frame, join || keyless);
+        }
+        if let Some(number) = begins.filter(|_| join || keyless) {
+            if let Some(wire) = &mut inner.wire {
+                wire.mark(number);
+            }
+            inner.feeds().for_each(|feed| feed.mark(number));
         }
         let limits = self.limits(&inner.config);
         inner.ring.push(RingFrame { frame, at_ms, join: join || keyless, keyless }, &limits);
@@ -378,7 +407,9 @@ impl Stream {
         }
         let limits = self.limits(&inner.config);
         let feed = Arc::new(Feed::new(key, self.clone(), package(), limits));
-        if !inner.told.is_empty() {
+        if inner.seed(&feed) {
+            // What came is given as it is.
+        } else if !inner.told.is_empty() {
             let start = inner.ring.join().and_then(|n| inner.ring.item(n)).map_or(0, |f| f.at_ms);
             feed.tracks(&inner.told, &inner.meta, start, true, Announce::All);
             if let Some(join) = inner.ring.join() {
@@ -474,10 +505,11 @@ impl Stream {
             gop_frames: inner.gop_frames,
             gop_ms: inner.gop_ms,
             b_frames: inner.b_frames,
-            ring_bytes: inner.ring.bytes(),
+            ring_bytes: inner.ring.bytes() + inner.wire.as_ref().map_or(0, Wire::bytes),
         }
     }
 
+    /// What a feed, the ring of frames or that of a transport stream may hold.
     fn limits(&self, config: &Vhost) -> Limits {
         let bytes = config.ring_bytes.bytes().min(self.share.load(Ordering::Relaxed));
         Limits { bytes, time: config.ring_time, items: MAX_ITEMS }
@@ -511,6 +543,9 @@ impl Inner {
 
     fn begin_epoch(&mut self) {
         self.epochs += 1;
+        if self.wire.take().is_some() {
+            self.feeds().for_each(|feed| _ = feed.set_passing(false));
+        }
         self.offline_since = None;
         // A publisher that came and went without a frame changes nothing.
         self.resuming = self.epochs > 1 && (self.had_video || self.resuming);
@@ -538,6 +573,9 @@ impl Inner {
         let keep_joins = !self.told.is_empty() && self.ring.join().is_some() && self.told.iter().all(same);
         if !keep_joins {
             self.ring.forget_join();
+            if let Some(wire) = &mut self.wire {
+                wire.forget_join();
+            }
         }
         let grown = self.told.iter().all(same);
         self.told = self.tracks.clone();
@@ -610,6 +648,7 @@ impl Inner {
         self.queues().for_each(|queue| queue.end());
         self.queues.clear();
         self.ring.clear();
+        self.wire = None;
         self.epochs = 0;
         self.had_video = false;
         self.tracks = Arc::new([]);

@@ -1,10 +1,12 @@
 //! Transport packets to frames.
 
-use super::PAT_PID;
+use bytes::Bytes;
+
 use super::packet::{NULL_PID, Packet};
 use super::psi::{Pat, Pmt, Sections, Table, Unusable};
 use super::stream::{Carriage, MAX_HELD, Shared, Stream};
 use super::sync::Sync;
+use super::{PACKET, PAT_PID};
 use crate::media::{Frame, Track, TrackId};
 
 /// The most elementary streams of a program that are read; real ones have two to ten.
@@ -18,6 +20,8 @@ pub enum Event {
     Track(Track),
     /// A frame of a track that was told before.
     Frame(Frame),
+    /// The next frame begins in what was [marked](Demuxer::push_marked) so.
+    Begins(u64),
 }
 
 /// What a [`Demuxer`] counted.
@@ -53,6 +57,8 @@ pub struct Counters {
 pub struct Demuxer {
     sync: Sync,
     program: Program,
+    /// The mark of what waits in `sync`.
+    waiting: u64,
 }
 
 /// The tables and streams, apart from the search for packets.
@@ -68,6 +74,11 @@ struct Program {
     pmt_continuity: super::packet::Continuity,
     /// CRC of the PMT in force.
     pmt_crc: Option<u32>,
+    /// Packets of the PAT and the PMT that are being read.
+    pat_packets: Vec<u8>,
+    pmt_packets: Vec<u8>,
+    /// The packets of those in force, until they are asked for.
+    tables: Option<Bytes>,
     streams: Vec<Stream>,
     shared: Shared,
 }
@@ -86,15 +97,36 @@ impl Demuxer {
                 pmt: Sections::default(),
                 pmt_continuity: super::packet::Continuity::default(),
                 pmt_crc: None,
+                pat_packets: Vec::new(),
+                pmt_packets: Vec::new(),
+                tables: None,
                 streams: Vec::new(),
                 shared: Shared::default(),
             },
+            waiting: 0,
         }
     }
 
     /// Takes bytes of the stream; calls `each` with what they complete.
     pub fn push(&mut self, data: &[u8], each: &mut dyn FnMut(Event)) {
         self.sync.push(data, &mut |packet| self.program.packet(packet, each));
+    }
+
+    /// The same, and tells before each frame in which of the pieces that were pushed it begins, or in the one before. `mark` is
+    /// the number of this piece.
+    pub fn push_marked(&mut self, data: &[u8], mark: u64, each: &mut dyn FnMut(Event)) {
+        let waited = self.sync.waiting() > 0;
+        self.program.shared.mark = Some(if waited { self.waiting } else { mark });
+        self.push(data, each);
+        if self.sync.waiting() <= data.len() {
+            self.waiting = mark;
+        }
+    }
+
+    /// The packets of PAT and PMT as they came, when they are others than those that were given last: what a reader needs before
+    /// anything else.
+    pub fn take_tables(&mut self) -> Option<Bytes> {
+        self.program.tables.take()
     }
 
     /// The end of the stream: gives the frames that had nothing after them to be ended by. Then another may begin.
@@ -118,6 +150,19 @@ impl Demuxer {
     }
 }
 
+/// The most bytes of packets of one table that are kept: two sections of the longest kind.
+const MAX_TABLE: usize = 12 * PACKET;
+
+/// Keeps the packets of a table from its begin on.
+fn collect(packets: &mut Vec<u8>, start: bool, packet: &[u8]) {
+    if start {
+        packets.clear();
+    }
+    if packets.len() < MAX_TABLE {
+        packets.extend_from_slice(packet);
+    }
+}
+
 impl Program {
     fn packet(&mut self, data: &[u8], each: &mut dyn FnMut(Event)) {
         let counters = &mut self.shared.counters;
@@ -130,9 +175,11 @@ impl Program {
             return;
         }
         if packet.pid == PAT_PID {
+            collect(&mut self.pat_packets, packet.start, data);
             return self.tables(&packet, true, each);
         }
         if self.chosen.is_some_and(|(_, pid)| pid == packet.pid) {
+            collect(&mut self.pmt_packets, packet.start, data);
             return self.tables(&packet, false, each);
         }
         if let Some(stream) = self.streams.iter_mut().find(|stream| stream.pid == packet.pid) {
@@ -197,6 +244,7 @@ impl Program {
             return;
         }
         self.pmt_crc = Some(pmt.crc);
+        self.tables = Some([self.pat_packets.as_slice(), &self.pmt_packets].concat().into());
         let mut old = std::mem::take(&mut self.streams);
         let mut new = Vec::new();
         for entry in pmt.entries() {

@@ -130,6 +130,8 @@ pub(super) struct Shared {
     pub(super) held: usize,
     /// The last DTS of any stream, unwrapped: where the next is looked for.
     last: Option<i64>,
+    /// The mark of what is being read.
+    pub(super) mark: Option<u64>,
 }
 
 impl Shared {
@@ -159,6 +161,9 @@ pub(super) struct Stream {
     new_config: bool,
     continuity: Continuity,
     pes: Assembler,
+    /// The mark of where the PES packet in `pes` begins, and of where a header began that is not whole yet.
+    mark: Option<u64>,
+    next_mark: Option<u64>,
     /// DTS and CTS of the PES packet in `pes`.
     time: Option<(i64, i32)>,
     /// Something is missing before the PES packet in `pes`, or the source says that another timeline begins.
@@ -195,6 +200,8 @@ impl Stream {
             new_config: moved,
             continuity: Continuity::default(),
             pes: Assembler::default(),
+            mark: None,
+            next_mark: None,
             time: None,
             discontinuity: false,
             next_discontinuity: false,
@@ -239,6 +246,7 @@ impl Stream {
         if packet.start {
             self.dropping = false;
             self.pes.start();
+            self.next_mark = shared.mark;
         }
         if self.dropping {
             return;
@@ -284,6 +292,7 @@ impl Stream {
             return Progress::More;
         }
         self.flush(shared, each);
+        self.mark = self.next_mark;
         self.discontinuity |= std::mem::take(&mut self.next_discontinuity);
         self.time = header.pts.map(|pts| {
             let dts = header.dts.unwrap_or(pts);
@@ -406,6 +415,9 @@ impl Stream {
         }
         if std::mem::take(&mut self.new_config) {
             flags = flags.with(Flags::NEW_CONFIG);
+        }
+        if let Some(mark) = self.mark {
+            each(Event::Begins(mark));
         }
         each(Event::Frame(Frame { track: self.track.id, flags, dts, cts, wall_ms: None, data }));
     }

@@ -19,6 +19,11 @@ pub(super) struct Sync {
 }
 
 impl Sync {
+    /// How many bytes wait for more.
+    pub(super) fn waiting(&self) -> usize {
+        self.stash.len()
+    }
+
     /// Calls `each` with the 188 bytes of every packet.
     pub(super) fn push(&mut self, mut data: &[u8], each: &mut dyn FnMut(&[u8])) {
         while !data.is_empty() {

@@ -100,6 +100,7 @@ fn demux(data: &[u8], cut: usize) -> (Vec<Track>, Vec<Frame>, Counters) {
     let mut each = |event| match event {
         Event::Track(track) => tracks.push(track),
         Event::Frame(frame) => frames.push(frame),
+        Event::Begins(mark) => panic!("{mark}: nothing was marked"),
     };
     data.chunks(cut).for_each(|part| demuxer.push(part, &mut each));
     demuxer.finish(&mut each);
@@ -586,6 +587,54 @@ fn access_units_over_several_pes_packets() {
         let first = if bounded { 4 + 2 } else { 4 + 2 + 1000 };
         assert_eq!(got, [(10, first), (20, 4 + 3 + 500), (30, 4 + 3 + 500), (40, 4 + 3), (50, 4 + 3)]);
     }
+}
+
+#[test]
+fn frames_know_the_piece_that_they_begin_in() {
+    let tracks = [track(0, Codec::H264), track(1, Codec::Aac)];
+    let mut muxer = Muxer::new(&MuxOptions::default());
+    muxer.set_tracks(&tracks);
+    let (mut out, mut starts) = (BytesMut::new(), Vec::new());
+    for n in 0..50 {
+        let sent = frame(&tracks[n as usize % 2], 1800 * n, 0, n % 10 == 0, 100 + 37 * n as usize);
+        muxer.frame(&sent, &mut out).unwrap();
+        let packets = out.chunks(188).enumerate();
+        // The last PES packet that begins, of either PID.
+        let start = packets.filter(|(_, p)| p[1] & 0x5F == 0x41).map(|(at, _)| at).max().unwrap();
+        starts.push((sent.track, start * 188));
+    }
+    for cut in [188, 376, 1316, 1400, 7000] {
+        let mut demuxer = Demuxer::new(None);
+        let (mut began, mut all) = (None, Vec::new());
+        let mut each = |event| match event {
+            Event::Begins(mark) => began = Some(mark),
+            Event::Frame(frame) => all.push((frame.track, began.take().unwrap())),
+            Event::Track(_) => {}
+        };
+        for (n, piece) in out.chunks(cut).enumerate() {
+            demuxer.push_marked(piece, n as u64, &mut each);
+        }
+        demuxer.finish(&mut each);
+        for id in [TrackId(0), TrackId(1)] {
+            let of = |list: &mut dyn Iterator<Item = (TrackId, u64)>| -> Vec<u64> {
+                list.filter(|(track, _)| *track == id).map(|(_, piece)| piece).collect()
+            };
+            let got = of(&mut all.iter().copied());
+            let due = of(&mut starts.iter().map(|(track, at)| (*track, (at / cut) as u64)));
+            assert_eq!(got.len(), due.len());
+            for (got, due) in got.iter().zip(&due) {
+                assert!(*got <= *due && *due <= got + 2, "{got} for {due}, pieces of {cut}");
+            }
+        }
+    }
+    let mut demuxer = Demuxer::new(None);
+    demuxer.push(&out, &mut |_| ());
+    let tables = demuxer.take_tables().unwrap();
+    assert_eq!(
+        (tables.len(), &tables[..3], &tables[188..191]),
+        (376, &[0x47, 0x40, 0][..], &[0x47, 0x50, 0][..])
+    );
+    assert!(demuxer.take_tables().is_none());
 }
 
 #[test]

@@ -345,6 +345,7 @@ impl Source {
                 frame.dts = wire.saturating_add(shift);
                 each(Ours::Frame(frame));
             }
+            mpegts::Event::Begins(_) => {}
         };
         demuxer.push(&data, &mut give);
         demuxer.finish(&mut give);
