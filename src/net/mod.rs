@@ -15,6 +15,8 @@ mod mask;
 mod passed;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "srt")]
+pub mod udp;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
