@@ -246,6 +246,17 @@ impl Hub {
         Ok(Admission::new(self.inner.sessions.enter(ask, Instant::now()), self.clone()))
     }
 
+    /// Whether [`publish`](Self::publish) would find the stream taken, for protocols that have to say so before they know that
+    /// the publisher is who it says. Nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::Busy`].
+    pub fn may_publish(&self, admission: &Admission, now: Instant) -> Result<(), HubError> {
+        let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
+        streams.get(admission.name()).map_or(Ok(()), |stream| stream.may_begin(admission.client(), now))
+    }
+
     /// Starts publishing.
     pub fn publish(&self, admission: Admission, now: Instant) -> Result<Publisher, HubError> {
         let name = admission.name().clone();

@@ -207,26 +207,34 @@ impl Stream {
         now: Instant,
     ) -> Result<Option<Client>, HubError> {
         let mut inner = self.lock();
-        let quiet = |old: &Live| {
-            old.client.peer.ip() == client.peer.ip() && now.saturating_duration_since(old.heard) >= QUIET
-        };
-        let replaced = match inner.live.take() {
-            Some(old) if config.duplicate == Duplicate::Refuse && !quiet(&old) => {
-                let by = old.client.clone();
-                inner.live = Some(old);
-                return Err(HubError::Busy { name: self.name.clone(), id: by.id, peer: by.peer });
-            }
-            Some(old) => {
-                old.signal.end(Ended::Replaced);
-                Some(old.client)
-            }
-            None => None,
-        };
+        self.is_free(&inner, &config, &client, now)?;
+        let replaced = inner.live.take().map(|old| {
+            old.signal.end(Ended::Replaced);
+            old.client
+        });
         inner.config = config;
         self.count(client.kind, true);
         inner.live = Some(Live { client, signal, since: now, heard: now });
         inner.begin_epoch();
         Ok(replaced)
+    }
+
+    /// Whether `client` could [begin](Self::begin) now.
+    pub(super) fn may_begin(&self, client: &Client, now: Instant) -> Result<(), HubError> {
+        let inner = self.lock();
+        self.is_free(&inner, &inner.config, client, now)
+    }
+
+    fn is_free(&self, inner: &Inner, config: &Vhost, client: &Client, now: Instant) -> Result<(), HubError> {
+        let quiet = |old: &Live| {
+            old.client.peer.ip() == client.peer.ip() && now.saturating_duration_since(old.heard) >= QUIET
+        };
+        match &inner.live {
+            Some(old) if config.duplicate == Duplicate::Refuse && !quiet(old) => {
+                Err(HubError::Busy { name: self.name.clone(), id: old.client.id, peer: old.client.peer })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The publisher whose signal this is has left.

@@ -23,11 +23,13 @@ struct Count {
 struct Address(u64);
 
 /// Why a connection is closed at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Full {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
     /// There are this many connections.
+    #[error("there are {0} connections, which is the most (server.max_connections)")]
     All(usize),
     /// There are this many from the same address.
+    #[error("there are {0} connections from its address, which is the most (server.max_connections_per_ip)")]
     Address(usize),
 }
 
@@ -57,7 +59,11 @@ impl ConnectionLimit {
     }
 
     /// A place for one connection from `peer`, if there is one left.
-    pub(super) fn permit(&self, peer: IpAddr) -> Result<Permit, Full> {
+    ///
+    /// # Errors
+    ///
+    /// [`Full`].
+    pub fn permit(&self, peer: IpAddr) -> Result<Permit, Full> {
         let max = self.0.max.load(Ordering::Relaxed);
         let one_more = |open| if open < max { Some(open + 1) } else { None };
         let taken = self.0.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);

@@ -164,6 +164,14 @@ impl Probe {
         self.0.asked.notify_one();
         silent
     }
+
+    /// Answers each time it is asked, for as long as this is polled.
+    pub async fn answer(&self) {
+        loop {
+            self.0.pulse.answer();
+            self.0.asked.notified().await;
+        }
+    }
 }
 
 /// An accepted connection.

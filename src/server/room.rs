@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::config::{Config, Shared};
 use crate::hub::Hub;
-use crate::net::Listener;
 #[cfg(feature = "tls")]
 use crate::net::TlsAcceptor;
+use crate::net::{ConnectionLimit, Listener, NetError, Probe};
 
 /// A protocol, as the server sees it.
 pub(super) trait Room: Send + Sync {
@@ -17,6 +17,11 @@ pub(super) trait Room: Send + Sync {
 
     /// Takes connections until the future is dropped.
     fn serve(&self, listener: Listener, security: Security) -> Serve;
+
+    /// Opens a door of UDP. Nobody is let in before what is given is run.
+    fn open(&self, address: SocketAddr, _limit: &ConnectionLimit) -> Result<Opened, NetError> {
+        Err(NetError::Bind { addr: address, source: std::io::ErrorKind::Unsupported.into() })
+    }
 
     /// `config` is in force now.
     fn reloaded(&self, _config: &Config) {}
@@ -33,6 +38,14 @@ pub(super) trait Room: Send + Sync {
 /// Takes connections.
 pub(super) type Serve = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// A door of UDP that is open.
+pub(super) struct Opened {
+    /// As the system gave it.
+    pub local: SocketAddr,
+    pub probe: Probe,
+    pub serve: Serve,
+}
+
 /// A place to listen at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Door {
@@ -44,6 +57,8 @@ pub(super) struct Door {
     pub address: SocketAddr,
     /// How, if TLS is spoken.
     pub tls: Option<TlsTerms>,
+    /// Whether it is a port of UDP, which its room [opens](Room::open).
+    pub udp: bool,
 }
 
 /// What differs between protocols over TLS.
@@ -68,7 +83,7 @@ pub(super) enum Security {
 
 /// All rooms that are built in.
 #[cfg_attr(
-    not(any(feature = "http", feature = "rtmp", feature = "segments")),
+    not(any(feature = "http", feature = "rtmp", feature = "segments", feature = "srt")),
     expect(unused_mut, unused_variables, reason = "a build without protocols has no rooms")
 )]
 #[allow(clippy::vec_init_then_push, reason = "features say what is pushed")]
@@ -122,6 +137,8 @@ pub(super) fn rooms(
     )));
     #[cfg(feature = "rtmp")]
     rooms.push(Box::new(rtmp::RtmpRoom::new(config, hub)));
+    #[cfg(feature = "srt")]
+    rooms.push(Box::new(srt::SrtRoom::new(config, hub)));
     rooms
 }
 
@@ -132,12 +149,13 @@ fn doors(
     (tls_name, tls_key, tls_addresses): (&'static str, &'static str, &[SocketAddr]),
     terms: TlsTerms,
 ) -> Vec<Door> {
-    let plain = addresses.iter().map(|address| Door { name, key, address: *address, tls: None });
+    let plain = addresses.iter().map(|address| Door { name, key, address: *address, tls: None, udp: false });
     let tls = tls_addresses.iter().map(|address| Door {
         name: tls_name,
         key: tls_key,
         address: *address,
         tls: Some(terms),
+        udp: false,
     });
     plain.chain(tls).collect()
 }
@@ -205,8 +223,13 @@ pub(super) mod metrics {
 
     impl Room for MetricsRoom {
         fn doors(&self, config: &Config) -> Vec<Door> {
-            let door =
-                |address: &_| Door { name: "Metrics", key: "metrics.listen", address: *address, tls: None };
+            let door = |address: &_| Door {
+                name: "Metrics",
+                key: "metrics.listen",
+                address: *address,
+                tls: None,
+                udp: false,
+            };
             let listen = config.metrics.listen.iter().filter(|_| config.metrics.enabled);
             listen.map(door).collect()
         }
@@ -556,6 +579,83 @@ mod rtmp {
                     Err(error) => log::info!("RTMPS connection from {peer} refused: {error}"),
                 }
             });
+        }
+    }
+}
+
+#[cfg(feature = "srt")]
+mod srt {
+    use std::net::SocketAddr;
+    use std::sync::{Mutex, PoisonError};
+    use std::time::{Duration, Instant};
+
+    use super::{
+        Config, ConnectionLimit, Door, Hub, Listener, NetError, Opened, Probe, Room, Security, Serve, Shared,
+    };
+    use crate::srt::endpoint::{Endpoint, EndpointOptions};
+    use crate::srt::server::{self, Context};
+
+    /// How long a stop waits for the last packets, which say good-bye, to be sent.
+    const GOOD_BYE: Duration = Duration::from_millis(150);
+
+    /// SRT publishers and players.
+    pub(super) struct SrtRoom {
+        config: Shared,
+        hub: Hub,
+        stopped: Mutex<Option<Instant>>,
+    }
+
+    impl SrtRoom {
+        pub fn new(config: &Shared, hub: &Hub) -> Self {
+            Self { config: config.clone(), hub: hub.clone(), stopped: Mutex::new(None) }
+        }
+    }
+
+    impl Room for SrtRoom {
+        fn doors(&self, config: &Config) -> Vec<Door> {
+            let door = |address: &_| Door {
+                name: "SRT",
+                key: "srt.listen",
+                address: *address,
+                tls: None,
+                udp: true,
+            };
+            let listen = config.srt.listen.iter().filter(|_| config.srt.enabled);
+            listen.map(door).collect()
+        }
+
+        fn serve(&self, _: Listener, _: Security) -> Serve {
+            Box::pin(std::future::pending())
+        }
+
+        /// Sessions live on when the door is closed; no more callers are let in then.
+        fn open(&self, address: SocketAddr, limit: &ConnectionLimit) -> Result<Opened, NetError> {
+            let max_sessions =
+                usize::try_from(self.config.current().server.max_connections).unwrap_or(usize::MAX);
+            let options = EndpointOptions { max_sessions, ..EndpointOptions::default() };
+            let (endpoint, incoming) = Endpoint::bind(address, options)
+                .map_err(|source| NetError::Bind { addr: address, source })?;
+            let (local, probe) = (endpoint.local_addr(), Probe::default());
+            let context =
+                Context { config: self.config.clone(), hub: self.hub.clone(), limit: limit.clone() };
+            let answering = probe.clone();
+            let serve = Box::pin(async move {
+                tokio::select! {
+                    () = server::serve(incoming, context) => log::error!("SRT on {local} has ended"),
+                    () = answering.answer() => {}
+                }
+                drop(endpoint);
+            });
+            Ok(Opened { local, probe, serve })
+        }
+
+        fn stop(&self) {
+            *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+
+        fn busy(&self) -> bool {
+            let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+            self.config.current().srt.enabled && stopped.is_some_and(|since| since.elapsed() < GOOD_BYE)
         }
     }
 }

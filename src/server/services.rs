@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::room::{Door, Room, Security, Serve, rooms};
+use super::room::{Door, Opened, Room, Security, Serve, rooms};
 use super::sockets::Sockets;
 use super::{ServerError, memory, report};
 use crate::config::{Config, Shared};
@@ -150,28 +150,14 @@ impl Services {
                 if known {
                     continue;
                 }
-                #[cfg(feature = "tls")]
-                let security = security(&door, shown)?;
-                #[cfg(not(feature = "tls"))]
-                let security = Security::Plain;
-                let listener = match self.sockets.find(door.key, door.address) {
-                    Some(socket) => Listener::passed(socket, door.address, self.limit.clone(), options),
-                    None => Listener::bind(door.address, self.limit.clone(), options),
-                };
-                let listener = listener.map_err(|source| {
-                    // What listens is closed when all else is done, which is too late for another address of its port.
-                    let port = door.address.port();
-                    match self.open.iter().find(|open| port != 0 && open.local.port() == port) {
-                        Some(open) => ServerError::Unusable(format!(
-                            "{}: {source}; it is {} of this server that listens on {}: that changes with a restart, or in two \
-                             steps by way of another port",
-                            door.key, open.door.name, open.local
-                        )),
-                        None => ServerError::Net { key: door.key, source },
-                    }
-                })?;
-                let (local, probe) = (listener.local_addr(), listener.probe());
-                new.push((door, local, probe, room.serve(listener, security)));
+                let Opened { local, probe, serve } = self.open_door(
+                    room.as_ref(),
+                    &door,
+                    options,
+                    #[cfg(feature = "tls")]
+                    shown,
+                )?;
+                new.push((door, local, probe, serve));
             }
         }
         Ok(Ready {
@@ -180,6 +166,43 @@ impl Services {
             #[cfg(feature = "tls")]
             certificate,
         })
+    }
+
+    /// Opens one door.
+    fn open_door(
+        &self,
+        room: &dyn Room,
+        door: &Door,
+        options: TcpOptions,
+        #[cfg(feature = "tls")] certificate: Option<&Certificate>,
+    ) -> Result<Opened, ServerError> {
+        if door.udp {
+            return room
+                .open(door.address, &self.limit)
+                .map_err(|source| ServerError::Net { key: door.key, source });
+        }
+        #[cfg(feature = "tls")]
+        let security = security(door, certificate)?;
+        #[cfg(not(feature = "tls"))]
+        let security = Security::Plain;
+        let listener = match self.sockets.find(door.key, door.address) {
+            Some(socket) => Listener::passed(socket, door.address, self.limit.clone(), options),
+            None => Listener::bind(door.address, self.limit.clone(), options),
+        };
+        let listener = listener.map_err(|source| {
+            // What listens is closed when all else is done, which is too late for another address of its port.
+            let port = door.address.port();
+            match self.open.iter().find(|open| !open.door.udp && port != 0 && open.local.port() == port) {
+                Some(open) => ServerError::Unusable(format!(
+                    "{}: {source}; it is {} of this server that listens on {}: that changes with a restart, or in two steps by \
+                     way of another port",
+                    door.key, open.door.name, open.local
+                )),
+                None => ServerError::Net { key: door.key, source },
+            }
+        })?;
+        let (local, probe) = (listener.local_addr(), listener.probe());
+        Ok(Opened { local, probe, serve: room.serve(listener, security) })
     }
 
     /// Listens where it was prepared to, and only there.

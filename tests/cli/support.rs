@@ -107,6 +107,10 @@ impl Server {
     }
 
     pub fn of(mut command: Command) -> Self {
+        // Tests run side by side, and what they configure seldom names it.
+        if cfg!(feature = "srt") {
+            command.env("RILLBOX_SRT_LISTEN", "127.0.0.1:0");
+        }
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (sender, lines) = channel();

@@ -47,6 +47,8 @@ mod soak;
 #[cfg(test)]
 mod srs_conf;
 #[cfg(test)]
+mod srt;
+#[cfg(test)]
 mod stop;
 #[cfg(test)]
 mod support;

@@ -8,6 +8,7 @@ pub mod frames;
 pub mod http;
 #[allow(dead_code, reason = "fields that only some tests look at")]
 pub mod playlist;
+pub mod relay;
 pub mod rtmp;
 pub mod server;
 

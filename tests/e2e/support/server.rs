@@ -75,6 +75,9 @@ impl Server {
     }
 
     fn of(mut command: Command) -> Self {
+        if !command.get_envs().any(|(name, _)| name == "RILLBOX_SRT_LISTEN") {
+            command.env("RILLBOX_SRT_LISTEN", "127.0.0.1:0");
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
@@ -120,6 +123,11 @@ impl Server {
         format!("http://{}/live/{file}", self.address("HTTP"))
     }
 
+    /// `srt://…?streamid=#!::r=live/` and this, e.g. `demo,m=publish`.
+    pub fn srt(&self, id: &str) -> String {
+        format!("srt://{}?streamid=#!::r=live/{id}", self.address("SRT"))
+    }
+
     /// The first line of the log that holds `text`, waited for.
     #[track_caller]
     pub fn line(&self, text: &str) -> String {
@@ -131,7 +139,7 @@ impl Server {
     /// Waits until so many players are there.
     #[track_caller]
     pub fn players(&self, count: usize) {
-        let there = || self.count(" rtmp-play of live/") + self.count(" GET /live/") >= count;
+        let there = || self.count(" rtmp-play of live/") + self.count(" srt-play of live/") + self.count(" GET /live/") >= count;
         wait_until(&format!("{count} players"), there);
     }
 
