@@ -457,7 +457,11 @@ mod http {
             }
             // With port 0 the page can't know it, nor can anyone who has not read the log.
             let rtmp_port = current.rtmp.listen.first().map_or(1935, SocketAddr::port);
-            services.push(Box::new(Home::new(rtmp_port)));
+            #[cfg(feature = "srt")]
+            let srt_port = current.srt.listen.first().filter(|_| current.srt.enabled).map(SocketAddr::port);
+            #[cfg(not(feature = "srt"))]
+            let srt_port = None;
+            services.push(Box::new(Home::new(rtmp_port, srt_port)));
             Self {
                 front: Front::new(options(&current), services),
                 #[cfg(feature = "record")]

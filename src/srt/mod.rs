@@ -14,7 +14,8 @@
 //!   packet filters (FEC), bonding.
 //!
 //! From the wire up: [`packet`], [`handshake`], [`crypto`]; what is sent and what is received; [`session`] puts
-//! these together, [`listener`] and [`caller`] are how one begins; [`endpoint`] puts them on a socket.
+//! these together, [`listener`] and [`caller`] are how one begins; [`endpoint`] puts them on a socket; [`server`] lets
+//! callers into the hub.
 
 pub mod caller;
 pub mod crypto;
@@ -24,9 +25,12 @@ pub mod handshake;
 pub mod listener;
 mod options;
 pub mod packet;
+mod payloads;
+mod publish;
 mod receive;
 mod rtt;
 mod send;
+pub mod server;
 pub mod session;
 mod statistics;
 pub mod stream_id;

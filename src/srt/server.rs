@@ -158,7 +158,7 @@ impl Guest {
                     Ok(subscription) => Box::new(subscription),
                     Err(error) => return Err((Some(request), error.into())),
                 };
-                let connection = request.accept(&options).map_err(refused)?;
+                let connection = request.accept(&options).map_err(|error| refused(&error))?;
                 log::info!(session:% = self.id; "srt-play of {name} from {peer} started{}", secured(&connection));
                 Ok(Role::Play { connection, subscription, permit })
             }
@@ -167,7 +167,7 @@ impl Guest {
                 if let Err(error) = hub.may_publish(&admission, now) {
                     return Err((Some(request), error.into()));
                 }
-                let connection = request.accept(&options).map_err(refused)?;
+                let connection = request.accept(&options).map_err(|error| refused(&error))?;
                 let publisher = hub.publish(admission, now).map_err(|error| (None, error.into()))?;
                 let sink = Sink::new(publisher, self.id, vhost.srt.pass_through, srt.sei_filter);
                 log::info!(session:% = self.id; "srt-publish of {name} from {peer} started{}", secured(&connection));
@@ -266,8 +266,8 @@ impl Guest {
 }
 
 /// What was told to the peer already.
-fn refused(error: SrtError) -> (Option<Request>, Refusal) {
-    let reason = if let SrtError::Refused(reason) = &error { *reason } else { Reject::RESOURCE };
+fn refused(error: &SrtError) -> (Option<Request>, Refusal) {
+    let reason = if let SrtError::Refused(reason) = error { *reason } else { Reject::RESOURCE };
     (None, Refusal(reason, error.to_string()))
 }
 

@@ -59,6 +59,11 @@ impl Hooks {
         let rtmp = list(config.rtmp.enabled, &config.rtmp.listen);
         let http = list(config.http.enabled, &config.http.listen);
         let api = list(config.api.enabled, &config.api.listen);
+        #[cfg(feature = "srt")]
+        let srt: Option<Vec<String>> = (*ports && config.srt.enabled)
+            .then(|| config.srt.listen.iter().map(|address| format!("udp://{address}")).collect());
+        #[cfg(not(feature = "srt"))]
+        let srt = None;
         let mut fields: Vec<(&str, &dyn Json)> = vec![
             ("device_id", device_id),
             ("ip", &ip),
@@ -69,7 +74,7 @@ impl Hooks {
         if let Some(data) = &data {
             fields.push(("summaries", data));
         }
-        for (name, addresses) in [("rtmp", &rtmp), ("http", &http), ("api", &api)] {
+        for (name, addresses) in [("rtmp", &rtmp), ("http", &http), ("api", &api), ("srt", &srt)] {
             if let Some(addresses) = addresses {
                 fields.push((name, addresses));
             }

@@ -95,7 +95,7 @@ impl Server {
     fn new(options: Options) -> Self {
         let fake = Fake::default();
         let begun = Arc::clone(&fake.begun);
-        let front = Front::new(options, vec![Box::new(fake), Box::new(Home::new(1935))]);
+        let front = Front::new(options, vec![Box::new(fake), Box::new(Home::new(1935, None))]);
         let limit = ConnectionLimit::new(9, 9);
         let listener =
             Listener::bind("127.0.0.1:0".parse().unwrap(), limit.clone(), TcpOptions::default()).unwrap();

@@ -7,13 +7,14 @@ use super::{Body, Boxed, Head, Outcome, Request, Service, not_allowed};
 #[derive(Debug)]
 pub struct Home {
     rtmp_port: u16,
+    srt_port: Option<u16>,
 }
 
 impl Home {
-    /// A page that shows RTMP URLs with this port.
+    /// A page that shows RTMP URLs with this port, and if SRT is served, those with that port.
     #[must_use]
-    pub fn new(rtmp_port: u16) -> Self {
-        Self { rtmp_port }
+    pub fn new(rtmp_port: u16, srt_port: Option<u16>) -> Self {
+        Self { rtmp_port, srt_port }
     }
 }
 
@@ -26,8 +27,7 @@ impl Service for Home {
             if !matches!(request.head.method, Method::GET | Method::HEAD) {
                 return not_allowed().into();
             }
-            let mut reply =
-                Response::new(Body::from(page(&request.head, request.peer.secure, self.rtmp_port)));
+            let mut reply = Response::new(Body::from(page(&request.head, request.peer.secure, self)));
             let html = HeaderValue::from_static("text/html; charset=utf-8");
             reply.headers_mut().insert(header::CONTENT_TYPE, html);
             reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -36,7 +36,8 @@ impl Service for Home {
     }
 }
 
-fn page(head: &Head, secure: bool, rtmp_port: u16) -> String {
+fn page(head: &Head, secure: bool, ports: &Home) -> String {
+    let rtmp_port = ports.rtmp_port;
     // `Head` lets only letters, digits and `-._~:%` into a host: nothing that HTML would mind.
     let host = match head.host.as_str() {
         "" => "localhost".to_owned(),
@@ -48,7 +49,19 @@ fn page(head: &Head, secure: bool, rtmp_port: u16) -> String {
     let authority = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
     const RTMP: u16 = 1935; // what clients take a URL without port to mean
     let s = if secure { "s" } else { "" };
+    let srt = |what: &str, before: &str, after: &str| {
+        let line = |port| {
+            format!(
+                "<dt>{what}</dt><dd><code>{before}srt://{host}:{port}?streamid=#!::r=live/demo{after}</code></dd>\n"
+            )
+        };
+        ports.srt_port.map(line).unwrap_or_default()
+    };
+    let (srt_send, srt_play) =
+        (srt("SRT", "ffmpeg -re -i FILE -c copy -f mpegts '", ",m=publish'"), srt("SRT", "", ""));
     include_str!("home.html")
+        .replace("{srt_send}", &srt_send)
+        .replace("{srt_play}", &srt_play)
         .replace("{version}", env!("CARGO_PKG_VERSION"))
         .replace("{rtmp}", &if rtmp_port == RTMP { host } else { format!("{host}:{rtmp_port}") })
         .replace("{http}", &format!("http{s}://{authority}"))
@@ -61,7 +74,7 @@ mod tests {
 
     fn page_for(host: &str) -> String {
         let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
-        page(&Head::parse(text.as_bytes()).unwrap().unwrap().0, false, 1935)
+        page(&Head::parse(text.as_bytes()).unwrap().unwrap().0, false, &Home::new(1935, Some(10_080)))
     }
 
     #[test]
@@ -71,6 +84,7 @@ mod tests {
             page.contains("rtmp://box.local/live/demo")
                 && page.contains("http://box.local:8080/live/demo.flv")
         );
+        assert!(page.contains("'srt://box.local:10080?streamid=#!::r=live/demo,m=publish'"));
         assert!(page_for("[fd00::2]:80").contains("ws://[fd00::2]:80/live/demo.flv"));
         assert!(page_for("[fd00::2]").contains("http://[fd00::2]/live"), "no port taken from the address");
         assert!(!page.contains('{') || !page.contains("{h"), "nothing left to fill in");

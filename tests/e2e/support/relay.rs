@@ -34,7 +34,7 @@ pub struct Relay {
 struct Shared {
     target: SocketAddr,
     front: UdpSocket,
-    impairment: Mutex<Impairment>,
+    impairment: Impairment,
     cut: AtomicBool,
     stopped: AtomicBool,
     lost: AtomicU32,
@@ -97,7 +97,7 @@ impl Lane {
     }
 
     fn pass(&mut self, shared: &Shared, data: &[u8], socket: &Arc<UdpSocket>, to: SocketAddr) {
-        let impairment = *shared.impairment.lock().unwrap();
+        let impairment = shared.impairment;
         let lost = if self.bursting { self.happens(impairment.burst) } else { self.happens(impairment.loss) };
         self.bursting = lost && impairment.burst > 0;
         if lost || shared.cut.load(Ordering::Relaxed) {
@@ -139,7 +139,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             target,
             front,
-            impairment: Mutex::new(impairment),
+            impairment,
             cut: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             lost: AtomicU32::new(0),
@@ -161,11 +161,6 @@ impl Relay {
     /// Passes nothing, or again.
     pub fn cut(&self, cut: bool) {
         self.shared.cut.store(cut, Ordering::Relaxed);
-    }
-
-    /// From now on it is so.
-    pub fn set(&self, impairment: Impairment) {
-        *self.shared.impairment.lock().unwrap() = impairment;
     }
 
     /// How many datagrams were lost and passed.

@@ -139,7 +139,10 @@ impl Server {
     /// Waits until so many players are there.
     #[track_caller]
     pub fn players(&self, count: usize) {
-        let there = || self.count(" rtmp-play of live/") + self.count(" srt-play of live/") + self.count(" GET /live/") >= count;
+        let there = || {
+            self.count(" rtmp-play of live/") + self.count(" srt-play of live/") + self.count(" GET /live/")
+                >= count
+        };
         wait_until(&format!("{count} players"), there);
     }
 
