@@ -2,6 +2,9 @@
 
 /// Measurements that a correction is made of: ten seconds of acknowledgements.
 const SAMPLES: u32 = 1000;
+/// Where acknowledgements are rare, fewer are enough after so long (µs).
+const FEW: u32 = 20;
+const PERIOD: u64 = 10_000_000;
 /// A correction up to this stays one; what is more moves the base for good (µs).
 const MAX_DRIFT: i64 = 5_000;
 /// A packet can't be from further in the future than this: its sender's clock jumped.
@@ -17,6 +20,8 @@ pub(super) struct Clock {
     drift: i64,
     sum: i64,
     samples: u32,
+    /// When the first of these came.
+    since: u64,
     first_rtt: Option<i64>,
 }
 
@@ -24,7 +29,15 @@ impl Clock {
     /// Of a handshake with this timestamp that came at `arrival`.
     pub(super) fn new(arrival: u64, timestamp: u32) -> Self {
         let newest = i64::from(timestamp);
-        Self { base: arrival.cast_signed() - newest, newest, drift: 0, sum: 0, samples: 0, first_rtt: None }
+        Self {
+            base: arrival.cast_signed() - newest,
+            newest,
+            drift: 0,
+            sum: 0,
+            samples: 0,
+            since: 0,
+            first_rtt: None,
+        }
     }
 
     /// A timestamp made whole: the nearest to the newest one.
@@ -56,10 +69,13 @@ impl Clock {
         let time = self.unwrap(timestamp);
         self.sum += now.cast_signed() - (self.base + time) - (rtt - first) / 2;
         self.samples += 1;
-        if self.samples < SAMPLES {
+        if self.samples == 1 {
+            self.since = now;
+        }
+        if self.samples < SAMPLES && (self.samples < FEW || now < self.since + PERIOD) {
             return;
         }
-        self.drift = self.sum / i64::from(SAMPLES);
+        self.drift = self.sum / i64::from(self.samples);
         (self.sum, self.samples) = (0, 0);
         if self.drift.abs() > MAX_DRIFT {
             let over = self.drift.signum() * MAX_DRIFT;

@@ -32,6 +32,8 @@ mod rtt;
 mod send;
 pub mod server;
 pub mod session;
+#[cfg(test)]
+mod session_tests;
 mod statistics;
 pub mod stream_id;
 

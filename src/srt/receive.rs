@@ -368,9 +368,16 @@ impl Receiver {
         }
     }
 
+    /// When a loss is reported again. As often as makes eight tries within the latency, for reports get lost as well;
+    /// no oftener than needed where there is time.
+    fn again(&self, rtt: &Rtt) -> u64 {
+        let calm = (rtt.timeout() / 2).max(NAK_MIN);
+        self.latency.map_or(calm, |latency| calm.min(latency / 8).max(NAK_MIN))
+    }
+
     /// Body of a loss report, when there is something to report.
     pub(super) fn report(&mut self, rtt: &Rtt, now: u64) -> Option<Vec<u8>> {
-        let again = rtt.timeout().max(NAK_MIN);
+        let again = self.again(rtt);
         let (end, tolerance) = (self.end(), self.tolerance as i32);
         let mut body = Vec::new();
         for loss in &mut self.losses {

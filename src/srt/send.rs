@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::options::Bandwidth;
 use super::packet::{DataHeader, HEADER, MAX_RANGES, Seq, ranges};
+use super::receive::ACK_PERIOD;
 use super::rtt::Rtt;
 
 /// A packet is sent again no sooner than this after it was sent, whatever is reported: a storm of reports must not
@@ -35,6 +36,8 @@ struct Kept {
     sent: u64,
     /// It waits to be sent again.
     lost: bool,
+    /// It was sent so often.
+    times: u32,
 }
 
 /// A packet to send.
@@ -152,12 +155,12 @@ impl Sender {
         self.newest = Some(now);
         let message = self.message;
         self.message = if message == DataHeader::MESSAGE { 1 } else { message + 1 };
-        self.kept.push_back(Kept { payload, time: now, message, sent: 0, lost: false });
+        self.kept.push_back(Kept { payload, time: now, message, sent: 0, lost: false, times: 0 });
         true
     }
 
     /// The peer has all before `next`. What it has no room for is not sent.
-    pub(super) fn acknowledged(&mut self, next: Seq, room: Option<u32>, now: u64) {
+    pub(super) fn acknowledged(&mut self, next: Seq, room: Option<u32>, rtt: &Rtt, now: u64) {
         let count = next.since(self.first);
         if count > 0 && count as usize <= self.sent {
             for _ in 0..count {
@@ -172,6 +175,14 @@ impl Sender {
         {
             // A window that is shut would never be told open to who sends nothing.
             self.window = (room as usize).clamp(2, self.own_window);
+        }
+        // It waits for this one, which was sent so long ago that it would have it: reports of that got lost.
+        let wait = rtt.smoothed() + 2 * rtt.variance() + ACK_PERIOD;
+        if self.sent > 0
+            && let Some(kept) = self.kept.front_mut().filter(|kept| !kept.lost && kept.sent + wait < now)
+        {
+            kept.lost = true;
+            self.lost.push_back(self.first);
         }
     }
 
@@ -242,7 +253,12 @@ impl Sender {
                 break;
             }
             self.lost.pop_front();
-            kept.lost = false;
+            // What got lost twice is sent twice: there may be no time for a third report.
+            kept.lost = kept.times == 2;
+            if kept.lost {
+                self.lost.push_front(seq);
+            }
+            kept.times += 1;
             kept.sent = now;
             self.credit -= 1;
             self.count.again += 1;
@@ -260,6 +276,7 @@ impl Sender {
         }
         let seq = self.first.plus(self.sent as u32);
         kept.sent = now;
+        kept.times = 1;
         self.sent += 1;
         self.credit = (self.credit + 2).min(self.max);
         self.count.packets += 1;
@@ -393,7 +410,7 @@ mod tests {
             sender.reported(&report, &RTT, now, |_, _| panic!("nothing is gone"));
         }
         assert_eq!(drain(&mut sender, 120_000), [(0x7fff_ffff, true), (0, true)]);
-        sender.acknowledged(Seq::new(1), Some(10), 130_000);
+        sender.acknowledged(Seq::new(1), Some(10), &RTT, 130_000);
         sender.reported(&report, &RTT, 300_000, |first, last| {
             assert_eq!((first, last), (Seq::new(0x7fff_ffff), Seq::new(0)));
         });
@@ -419,9 +436,9 @@ mod tests {
         push(&mut sender, 120, 0);
         assert_eq!(sender.count.dropped, 20);
         assert_eq!(drain(&mut sender, 0).len(), 50);
-        sender.acknowledged(Seq::new(0x7fff_fffe).plus(10), Some(45), 10);
+        sender.acknowledged(Seq::new(0x7fff_fffe).plus(10), Some(45), &RTT, 10);
         assert_eq!(drain(&mut sender, 10).len(), 5);
-        sender.acknowledged(Seq::new(0x7fff_fffe).plus(56), Some(45), 20);
+        sender.acknowledged(Seq::new(0x7fff_fffe).plus(56), Some(45), &RTT, 20);
         assert_eq!(sender.kept().0, 90, "more than was sent can't be acknowledged");
     }
 

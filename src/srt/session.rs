@@ -349,7 +349,7 @@ impl Session {
                     self.bandwidth = full.bandwidth;
                     self.control(kind::ACKACK, 0, ack.number, &[0; 4], now, out);
                 }
-                self.sender.acknowledged(ack.next, ack.full.map(|full| full.room), now);
+                self.sender.acknowledged(ack.next, ack.full.map(|full| full.room), &self.rtt, now);
             }
             Control::AckAck(number) => {
                 if let Some(rtt) = self.receiver.ack_heard(number, now) {
