@@ -11,12 +11,17 @@ use rillbox::net::http::{Head, websocket};
 use rillbox::rtmp::client_session::{self, ClientSession, Goal};
 use rillbox::rtmp::handshake::{ClientHandshake, ServerHandshake};
 use rillbox::rtmp::session::{Event, Reject, Session};
+use rillbox::srt::caller::Caller;
+use rillbox::srt::crypto::{Crypto, KeyMessage};
+use rillbox::srt::handshake::Handshake as SrtHandshake;
+use rillbox::srt::listener::{Heard, Listener};
+use rillbox::srt::session::Session as SrtSession;
 
 /// Takes bytes; must not panic.
 pub type Target = fn(&[u8]);
 
 /// The targets, by name.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("amf", amf),
     ("chunk", chunk),
     ("client", client),
@@ -26,6 +31,9 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("media", media),
     ("mp4", mp4),
     ("mpegts", mpegts),
+    ("srt_handshake", srt_handshake),
+    ("srt_key", srt_key),
+    ("srt_packet", srt_packet),
 ];
 
 /// AMF0 and AMF3 values; what was read is written and read again.
@@ -233,4 +241,83 @@ pub fn mpegts(data: &[u8]) {
         demuxer.push(piece, &mut write);
     }
     demuxer.finish(&mut write);
+}
+
+/// Bodies of SRT handshakes, read and written again, and heard by both sides.
+pub fn srt_handshake(data: &[u8]) {
+    if let Ok((handshake, extensions)) = SrtHandshake::parse(data) {
+        let again = handshake.body(Some(&extensions), true);
+        assert!(SrtHandshake::parse(&again).is_ok(), "what we write, we can read");
+    }
+    let now = Instant::now();
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    let options = rillbox::srt::Options::default();
+    let _ = Listener::new(now).handshake(data, 0, address, now);
+    let Ok(mut caller) = Caller::new(address, &options, 1, 2, now) else { return };
+    // A header of zeros but for its first byte: a handshake.
+    let mut datagram = vec![0x80];
+    datagram.resize(16, 0);
+    datagram.extend_from_slice(data);
+    let _ = caller.input(&datagram, now);
+    let _ = caller.poll(now, &mut Vec::new());
+    let _ = caller.input(&datagram, now);
+}
+
+/// Keys of SRT, wrapped with a passphrase; those that open are used.
+pub fn srt_key(data: &[u8]) {
+    let Ok(message) = KeyMessage::parse(data) else { return };
+    assert_eq!(KeyMessage::parse(&message.bytes()).as_ref(), Ok(&message), "what we write, we can read");
+    if let Ok(mut crypto) = Crypto::respond("correct horse", &message) {
+        let _ = crypto.take(&message);
+        assert!(!crypto.message().is_empty());
+    }
+}
+
+/// Two SRT sessions that have shaken hands, and get packets that nobody sent.
+pub fn srt_packet(data: &[u8]) {
+    let begin = Instant::now();
+    let Some([mut caller, mut listener]) = srt_sessions(begin) else { return };
+    let mut out = Vec::new();
+    let mut rest = data;
+    let mut now = begin;
+    // A byte for the length of each, a byte for the milliseconds until it comes.
+    while let Some((&[len, wait], more)) = rest.split_first_chunk() {
+        let (packet, more) = more.split_at(more.len().min(len.into()));
+        rest = more;
+        now += Duration::from_millis(wait.into());
+        let _ = caller.send(Bytes::from_static(b"payload"), now);
+        for session in [&mut caller, &mut listener] {
+            session.input(packet, now, &mut out);
+            session.poll(now, &mut out);
+            while session.receive(now).is_some() {}
+            let _ = (session.deadline(), session.readable_at(), session.statistics(now));
+        }
+        assert!(out.len() < 10_000, "a packet makes few others");
+        out.clear();
+    }
+}
+
+fn srt_sessions(now: Instant) -> Option<[SrtSession; 2]> {
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    let options = rillbox::srt::Options::default();
+    let mut caller = Caller::new(address, &options, 1, 0x7fff_fff0, now).ok()?;
+    let desk = Listener::new(now);
+    let mut out = Vec::new();
+    loop {
+        caller.poll(now, &mut out).ok()?;
+        let asked = out.pop()?;
+        match desk.handshake(&asked.body, 0, address, now) {
+            Heard::Reply(reply) => {
+                caller.input(&[&reply.head[..], &reply.body].concat(), now).ok()?;
+            }
+            Heard::Caller(conclusion) => {
+                let mut listener = conclusion.accept(2, &options, now).ok()?;
+                listener.poll(now, &mut out);
+                let answer = out.pop()?;
+                let caller = caller.input(&[&answer.head[..], &answer.body].concat(), now).ok()??;
+                return Some([caller, listener]);
+            }
+            Heard::Silence => return None,
+        }
+    }
 }
