@@ -45,13 +45,7 @@ impl Caller {
         if let Some(wrong) = options.wrong() {
             return Err(SrtError::Options(wrong));
         }
-        let crypto = match &options.passphrase {
-            Some(passphrase) => {
-                let mode = options.cipher.unwrap_or(CipherMode::Ctr);
-                Some(Crypto::initiate(passphrase, options.key_length.unwrap_or_default(), mode)?)
-            }
-            None => None,
-        };
+        let crypto = own_crypto(options)?;
         let initial = Seq::new(initial);
         Ok(Self { options: options.clone(), to, id, initial, begin: now, next: now, cookie: None, crypto })
     }
@@ -91,7 +85,6 @@ impl Caller {
 
     fn packet(&self, now: Instant) -> Datagram {
         let options = &self.options;
-        let key = self.crypto.as_ref().map(Crypto::message);
         let mut handshake = Handshake {
             version: 4,
             encryption: 0,
@@ -110,18 +103,8 @@ impl Caller {
                 handshake.version = VERSION;
                 handshake.kind = Kind::Conclusion;
                 handshake.cookie = cookie;
-                if key.is_some() {
-                    handshake.encryption = (options.key_length.unwrap_or_default().bytes() / 8) as u16;
-                }
-                let own = Capabilities {
-                    version: SRT_VERSION,
-                    flags: own_flags(options),
-                    receive_latency: millis(options.receive_latency),
-                    send_latency: millis(options.peer_latency),
-                };
-                let stream_id = (!options.stream_id.is_empty()).then(|| options.stream_id.clone());
-                let extensions =
-                    Extensions { capabilities: Some(own), key, stream_id, ..Extensions::default() };
+                handshake.encryption = key_field(options, self.crypto.as_ref());
+                let extensions = request(options, self.crypto.as_ref());
                 handshake.body(Some(&extensions), true)
             }
         };
@@ -163,24 +146,8 @@ impl Caller {
         timestamp: u32,
         now: Instant,
     ) -> Result<Session, SrtError> {
-        if handshake.version != VERSION {
-            return Err(SrtError::Refused(Reject::VERSION));
-        }
-        let capabilities = extensions.capabilities.ok_or(SrtError::Refused(Reject::ROGUE))?;
         let crypto = self.crypto.take();
-        match (&crypto, extensions.key.as_deref()) {
-            (None, None) => {}
-            (Some(crypto), Some(key)) => {
-                // It repeats our message, or says in one word what is wrong.
-                if key != crypto.message() {
-                    return Err(SrtError::Refused(Reject::BAD_SECRET));
-                }
-                if !crypto.fits(capabilities.version) {
-                    return Err(SrtError::Refused(Reject::CRYPTO));
-                }
-            }
-            _ => return Err(SrtError::Refused(Reject::UNSECURE)),
-        }
+        let capabilities = answered(handshake, extensions, crypto.as_ref())?;
         Ok(Session::new(Agreed {
             begin: self.begin,
             peer: self.to,
@@ -196,4 +163,58 @@ impl Caller {
             answer: None,
         }))
     }
+}
+
+/// Keys for who asks, when there is a passphrase.
+pub(super) fn own_crypto(options: &Options) -> Result<Option<Crypto>, SrtError> {
+    let Some(passphrase) = &options.passphrase else { return Ok(None) };
+    let mode = options.cipher.unwrap_or(CipherMode::Ctr);
+    Ok(Some(Crypto::initiate(passphrase, options.key_length.unwrap_or_default(), mode)?))
+}
+
+/// What a conclusion says of the length of keys.
+pub(super) fn key_field(options: &Options, crypto: Option<&Crypto>) -> u16 {
+    crypto.map_or(0, |_| (options.key_length.unwrap_or_default().bytes() / 8) as u16)
+}
+
+/// What who asks has to say.
+pub(super) fn request(options: &Options, crypto: Option<&Crypto>) -> Extensions {
+    let own = Capabilities {
+        version: SRT_VERSION,
+        flags: own_flags(options),
+        receive_latency: millis(options.receive_latency),
+        send_latency: millis(options.peer_latency),
+    };
+    Extensions {
+        capabilities: Some(own),
+        key: crypto.map(Crypto::message),
+        stream_id: (!options.stream_id.is_empty()).then(|| options.stream_id.clone()),
+        ..Extensions::default()
+    }
+}
+
+/// What the answer to that says, if it can be lived with.
+pub(super) fn answered(
+    handshake: &Handshake,
+    extensions: &Extensions,
+    crypto: Option<&Crypto>,
+) -> Result<Capabilities, SrtError> {
+    if handshake.version != VERSION {
+        return Err(SrtError::Refused(Reject::VERSION));
+    }
+    let capabilities = extensions.capabilities.ok_or(SrtError::Refused(Reject::ROGUE))?;
+    match (crypto, extensions.key.as_deref()) {
+        (None, None) => {}
+        (Some(crypto), Some(key)) => {
+            // It repeats our message, or says in one word what is wrong.
+            if key != crypto.message() {
+                return Err(SrtError::Refused(Reject::BAD_SECRET));
+            }
+            if !crypto.fits(capabilities.version) {
+                return Err(SrtError::Refused(Reject::CRYPTO));
+            }
+        }
+        _ => return Err(SrtError::Refused(Reject::UNSECURE)),
+    }
+    Ok(capabilities)
 }

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::caller::Caller;
 use super::listener::Conclusion;
+use super::rendezvous::Meeting;
 use super::session::{Datagram, Session};
 use super::{End, Options, Payload, Reject, SendError, SrtError, Statistics};
 use crate::net::udp::{BatchSocket, Outgoing};
@@ -102,9 +103,58 @@ struct Locked {
 
 #[derive(Debug)]
 struct Call {
-    caller: Caller,
+    opening: Opening,
     answer: oneshot::Sender<Result<Connection, SrtError>>,
     handle: Arc<Handle>,
+}
+
+/// How a session of ours begins.
+#[derive(Debug)]
+enum Opening {
+    Call(Caller),
+    Meeting(Meeting),
+}
+
+impl Opening {
+    fn peer(&self) -> SocketAddr {
+        match self {
+            Self::Call(call) => call.peer(),
+            Self::Meeting(meeting) => meeting.peer(),
+        }
+    }
+
+    fn local_id(&self) -> u32 {
+        match self {
+            Self::Call(call) => call.local_id(),
+            Self::Meeting(meeting) => meeting.local_id(),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        match self {
+            Self::Call(call) => call.deadline(),
+            Self::Meeting(meeting) => meeting.deadline(),
+        }
+    }
+
+    fn poll(&mut self, now: Instant, out: &mut Vec<Datagram>) -> Result<(), SrtError> {
+        match self {
+            Self::Call(call) => call.poll(now, out),
+            Self::Meeting(meeting) => meeting.poll(now, out),
+        }
+    }
+
+    fn input(
+        &mut self,
+        datagram: &[u8],
+        now: Instant,
+        out: &mut Vec<Datagram>,
+    ) -> Result<Option<Session>, SrtError> {
+        match self {
+            Self::Call(call) => call.input(datagram, now),
+            Self::Meeting(meeting) => meeting.input(datagram, now, out),
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -175,14 +225,32 @@ impl Endpoint {
     /// # Errors
     /// [`SrtError`].
     pub async fn call(&self, to: SocketAddr, options: Options) -> Result<Connection, SrtError> {
+        self.open(to, |to, id| Caller::new(to, &options, id, random(), Instant::now()).map(Opening::Call))
+            .await
+    }
+
+    /// Meets who meets us: both call each other, and no one listens. Given up when the future is dropped.
+    ///
+    /// # Errors
+    /// [`SrtError`].
+    pub async fn meet(&self, to: SocketAddr, options: Options) -> Result<Connection, SrtError> {
+        let meeting = |to, id| Meeting::new(to, &options, id, random(), random(), Instant::now());
+        self.open(to, |to, id| meeting(to, id).map(Opening::Meeting)).await
+    }
+
+    async fn open(
+        &self,
+        to: SocketAddr,
+        opening: impl FnOnce(SocketAddr, u32) -> Result<Opening, SrtError>,
+    ) -> Result<Connection, SrtError> {
         let shared = &self.handle.shared;
         let to = shared.socket.address(to);
         let (answer, answered) = oneshot::channel();
         {
             let mut posted = lock(&shared.posted);
             let id = posted.id(shared.options.max_sessions)?;
-            match Caller::new(to, &options, id, random(), Instant::now()) {
-                Ok(caller) => posted.calls.push(Call { caller, answer, handle: self.handle.clone() }),
+            match opening(to, id) {
+                Ok(opening) => posted.calls.push(Call { opening, answer, handle: self.handle.clone() }),
                 Err(e) => {
                     posted.ids.remove(&id);
                     return Err(e);

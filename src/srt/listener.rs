@@ -12,7 +12,7 @@ use super::handshake::{
     Capabilities, Extensions, Handshake, Kind, MAGIC, Reject, SRT_VERSION, VERSION, flag,
 };
 use super::options::{Options, millis};
-use super::packet::{HEADER, control, kind};
+use super::packet::{HEADER, Seq, control, kind};
 use super::session::{Agreed, Datagram, Session};
 
 /// A cookie is good for this long, and for as long again.
@@ -94,7 +94,7 @@ impl Listener {
 
 impl Conclusion {
     /// Why we can't talk to it at all.
-    fn unacceptable(&self) -> Option<Reject> {
+    pub(super) fn unacceptable(&self) -> Option<Reject> {
         if self.handshake.version != VERSION {
             return Some(Reject::VERSION);
         }
@@ -150,6 +150,18 @@ impl Conclusion {
     /// # Errors
     /// Why not: to be sent by [`Conclusion::reject`].
     pub fn accept(&self, id: u32, options: &Options, now: Instant) -> Result<Session, Reject> {
+        self.agree(id, self.handshake.initial, self.handshake.cookie, options, now)
+    }
+
+    /// The same with a number of our first packet, and a cookie, of our own.
+    pub(super) fn agree(
+        &self,
+        id: u32,
+        initial: Seq,
+        cookie: u32,
+        options: &Options,
+        now: Instant,
+    ) -> Result<Session, Reject> {
         let capabilities = self.extensions.capabilities.ok_or(Reject::ROGUE)?;
         let crypto = self.crypto(options)?;
         let own = Capabilities {
@@ -165,6 +177,8 @@ impl Conclusion {
         };
         let answer = Handshake {
             encryption: 0,
+            initial,
+            cookie,
             mtu: self.handshake.mtu.min(1500),
             window: options.flow_window,
             kind: Kind::Conclusion,
@@ -178,7 +192,7 @@ impl Conclusion {
             peer: self.peer,
             local_id: id,
             peer_id: self.handshake.id,
-            initial: (self.handshake.initial, self.handshake.initial),
+            initial: (initial, self.handshake.initial),
             arrival: (self.arrival, self.timestamp),
             capabilities,
             mtu: answer.mtu,

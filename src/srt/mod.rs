@@ -14,7 +14,7 @@
 //!   packet filters (FEC), bonding.
 //!
 //! From the wire up: [`packet`], [`handshake`], [`crypto`]; what is sent and what is received; [`session`] puts
-//! these together, [`listener`] and [`caller`] are how one begins; [`endpoint`] puts them on a socket; [`server`] lets
+//! these together, [`listener`], [`caller`] and [`rendezvous`] are how one begins; [`endpoint`] puts them on a socket; [`server`] lets
 //! callers into the hub.
 
 pub mod caller;
@@ -28,6 +28,7 @@ pub mod packet;
 mod payloads;
 mod publish;
 mod receive;
+pub mod rendezvous;
 mod rtt;
 mod send;
 pub mod server;

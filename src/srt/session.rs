@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::crypto::{Crypto, KeyMessage};
-use super::handshake::{Capabilities, flag};
+use super::handshake::{Capabilities, Handshake, Kind, flag};
 use super::options::Options;
 use super::packet::{
     Control, DataHeader, HEADER, KeyFlag, MAX_DATAGRAM, Packet, Seq, control, full_ack, kind,
@@ -378,7 +378,12 @@ impl Session {
                 self.control(kind::EXTENSION, 4, 0, answer, now, out);
             }
             Control::KeyResponse(_) => self.rekey = None,
-            Control::Handshake(_) => self.handshake_again(),
+            // The last word of a rendezvous is no question.
+            Control::Handshake(body) => {
+                if Handshake::parse(body).is_ok_and(|(handshake, _)| handshake.kind == Kind::Conclusion) {
+                    self.handshake_again();
+                }
+            }
             Control::KeepAlive | Control::Other(_) => {}
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::{Call, Connection, Handle, Link, Request, Shared, lock};
+use super::{Call, Connection, Handle, Link, Opening, Request, Shared, lock};
 use crate::net::udp::Received;
 use crate::srt::listener::{Heard, Listener};
 use crate::srt::packet::{Control, Packet, destination};
@@ -33,6 +33,8 @@ pub(super) struct Driver {
     listener: Listener,
     sessions: HashMap<u32, Entry>,
     calls: HashMap<u32, Call>,
+    /// Those of them that wait for who is called to call us.
+    meetings: HashMap<SocketAddr, u32>,
     /// Sessions by their peers, for requests that are repeated.
     peers: HashMap<Peer, u32>,
     /// Requests that wait for an answer.
@@ -61,6 +63,7 @@ impl Driver {
             listener: Listener::new(Instant::now()),
             sessions: HashMap::new(),
             calls: HashMap::new(),
+            meetings: HashMap::new(),
             peers: HashMap::new(),
             waiting: HashMap::new(),
             refused: HashMap::new(),
@@ -126,8 +129,11 @@ impl Driver {
             self.add(link);
         }
         for call in calls {
-            let id = call.caller.local_id();
-            self.timers.push(Reverse((call.caller.deadline(), id)));
+            let id = call.opening.local_id();
+            self.timers.push(Reverse((call.opening.deadline(), id)));
+            if matches!(call.opening, Opening::Meeting(_)) {
+                self.meetings.insert(call.opening.peer(), id);
+            }
             self.calls.insert(id, call);
         }
         for link in touched {
@@ -178,14 +184,18 @@ impl Driver {
 
     fn datagram(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
         let Some(id) = destination(datagram) else { return };
-        if id == 0 {
+        if id == 0
+            && let Some(&id) = self.meetings.get(&from)
+        {
+            self.called(id, datagram, now);
+        } else if id == 0 {
             self.handshake(datagram, from, now);
         } else if let Some(entry) = self.sessions.get(&id) {
             if entry.link.peer == from {
                 lock(&entry.link.locked).session.input(datagram, now, &mut self.out);
                 self.note(id);
             }
-        } else if self.calls.get(&id).is_some_and(|call| call.caller.peer() == from) {
+        } else if self.calls.get(&id).is_some_and(|call| call.opening.peer() == from) {
             self.called(id, datagram, now);
         }
     }
@@ -232,10 +242,10 @@ impl Driver {
     /// Who was called says something.
     fn called(&mut self, id: u32, datagram: &[u8], now: Instant) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        match call.caller.input(datagram, now) {
+        match call.opening.input(datagram, now, &mut self.out) {
             Ok(None) => self.poll_call(id, now),
             Ok(Some(session)) => {
-                let Some(call) = self.calls.remove(&id) else { return };
+                let Some(call) = self.remove_call(id) else { return };
                 let link = Link::new(session);
                 self.add(link.clone());
                 // When nobody waits for it any more, this closes it.
@@ -250,19 +260,27 @@ impl Driver {
         let result = if call.answer.is_closed() {
             Err(SrtError::Stopped)
         } else {
-            call.caller.poll(now, &mut self.out)
+            call.opening.poll(now, &mut self.out)
         };
         match result {
-            Ok(()) => self.timers.push(Reverse((call.caller.deadline(), id))),
+            Ok(()) => self.timers.push(Reverse((call.opening.deadline(), id))),
             Err(e) => self.end_call(id, e),
         }
     }
 
     fn end_call(&mut self, id: u32, error: SrtError) {
         lock(&self.shared.posted).ids.remove(&id);
-        if let Some(call) = self.calls.remove(&id) {
+        if let Some(call) = self.remove_call(id) {
             let _ = call.answer.send(Err(error));
         }
+    }
+
+    fn remove_call(&mut self, id: u32) -> Option<Call> {
+        let call = self.calls.remove(&id)?;
+        if self.meetings.get(&call.opening.peer()) == Some(&id) {
+            self.meetings.remove(&call.opening.peer());
+        }
+        Some(call)
     }
 
     /// Lets a session send what is due, wakes its reader, and sets its timer.

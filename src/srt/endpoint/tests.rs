@@ -91,3 +91,36 @@ async fn who_is_not_answered_gives_up_and_who_is_refused_learns_why() {
     let nobody = client.call(server.local_addr(), hurried).await;
     assert!(matches!(nobody, Err(SrtError::NoAnswer(_))), "{nobody:?}");
 }
+
+#[tokio::test]
+async fn two_meet() {
+    let ((one, _), (other, _)) = (bind(), bind());
+    let options = Options { passphrase: Some("correct horse".into()), ..Options::default() };
+    let (met, too) =
+        tokio::join!(one.meet(other.local_addr(), options.clone()), other.meet(one.local_addr(), options));
+    let (met, mut too) = (met.unwrap(), too.unwrap());
+    met.send(Bytes::from_static(b"hello"), Instant::now()).unwrap();
+    assert_eq!(too.receive().await.unwrap().data, "hello");
+}
+
+#[tokio::test]
+async fn a_flood_of_forged_handshakes_and_garbage_leaves_nothing() {
+    let (server, mut incoming) = bind();
+    let attacker = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut conclusion = vec![0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5];
+    conclusion.resize(64, 0xff);
+    for index in 0..5000u32 {
+        // A cookie that is guessed, and who asks it.
+        conclusion[40..44].copy_from_slice(&index.to_be_bytes());
+        conclusion[44..48].copy_from_slice(&index.wrapping_mul(2_654_435_761).to_be_bytes());
+        let len = if index % 2 == 0 { 64 } else { index as usize % 64 };
+        let _ = attacker.send_to(&conclusion[..len], server.local_addr());
+    }
+    let (client, _) = bind();
+    let call = client.call(server.local_addr(), Options::default());
+    let accept = async { incoming.next().await.unwrap().accept(&Options::default()) };
+    let (called, accepted) = tokio::join!(call, accept);
+    assert!(called.is_ok() && accepted.is_ok());
+    let posted = lock(&server.handle.shared.posted);
+    assert_eq!(posted.ids.len(), 1, "one session, and it is not the attacker's");
+}
