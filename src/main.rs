@@ -30,6 +30,7 @@ Options of run, check, apply, passwd and token:
                      is SRS's, whose SRS_* variables count then, too; with SRS_ENV_ONLY=on they are all there is.
                      The environment's RILLBOX_CONFIG names it, too, and so does SRS_CONFIG_FILE.
   -t                 Check, as SRS's option does.
+  -e                 SRS_ENV_ONLY=on, as SRS's option does.
 
 Each key can be set by the environment, e.g. RILLBOX_RTMP_LISTEN=1935; conf/full.toml shows every key.
 Signals: HUP reads the configuration anew, USR1 opens the log file anew, TERM and INT stop.
@@ -60,6 +61,10 @@ enum Command {
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "srs-conf")]
+    if let Some(error) = environment_only() {
+        return fail(&error);
+    }
     let variable = |name| std::env::var_os(name).filter(|file| !file.is_empty());
     let env = variable(FILE_VARIABLE).or_else(|| variable("SRS_CONFIG_FILE"));
     let command = match parse(std::env::args_os().skip(1), env) {
@@ -110,6 +115,22 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// With `-e` this program begins anew, in an environment that says so: whoever reads it finds it in one place. Returns only
+/// if there is nothing to do, or if that failed.
+#[cfg(feature = "srs-conf")]
+fn environment_only() -> Option<std::io::Error> {
+    use std::os::unix::process::CommandExt;
+    if !std::env::args_os().skip(1).any(|arg| arg == "-e") {
+        return None;
+    }
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return Some(error),
+    };
+    let args = std::env::args_os().skip(1).filter(|arg| arg != "-e");
+    Some(std::process::Command::new(program).args(args).env("SRS_ENV_ONLY", "on").exec())
+}
+
 fn fail(error: &dyn std::error::Error) -> ExitCode {
     for line in error.to_string().lines() {
         eprintln!("rillbox: {line}");
@@ -125,8 +146,8 @@ fn parse(args: impl IntoIterator<Item = OsString>, file: Option<OsString>) -> Re
     while let Some(arg) = args.next() {
         let text = arg.to_string_lossy();
         match &*text {
-            "-h" | "--help" | "help" => return Ok(Command::Help),
-            "-V" | "--version" | "version" => return Ok(Command::Version),
+            "-h" | "-?" | "--help" | "help" => return Ok(Command::Help),
+            "-V" | "-v" | "-g" | "-G" | "--version" | "version" => return Ok(Command::Version),
             #[cfg(feature = "bench")]
             "bench" if command.is_none() => {
                 return Ok(Command::Bench(args.map(|arg| arg.to_string_lossy().into_owned()).collect()));
@@ -217,7 +238,7 @@ mod tests {
         let applied = |new: &str| Ok(Command::Apply { new: new.into(), file: "a.toml".into() });
         assert_eq!(line("apply new.toml -c a.toml"), applied("new.toml"));
         assert_eq!(line("-c a.toml apply -"), applied("-"));
-        for version in ["version", "--version", "-V"] {
+        for version in ["version", "--version", "-V", "-v", "-g"] {
             assert_eq!(line(version), Ok(Command::Version));
         }
         for help in ["help", "--help", "-h", "run --help"] {

@@ -74,6 +74,17 @@ fn usage() {
     assert!(code == 0 && out.starts_with(concat!("rillbox ", env!("CARGO_PKG_VERSION"), " (")), "{out}");
 }
 
+/// As SRS's images are run: `srs -e`, and variables.
+#[cfg(feature = "srs-conf")]
+#[test]
+fn the_environment_of_srs_is_all_there_is_with_its_option() {
+    let mut command = rillbox(&["-e", "-t"]);
+    command.env("SRS_LISTEN", "19350");
+    let (code, out, err) = said_by(command);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains("rtmp.listen = ") && out.contains("19350"), "{out}");
+}
+
 #[cfg(feature = "srs-conf")]
 #[test]
 fn a_configuration_of_srs_is_checked_converted_and_run() {
