@@ -92,13 +92,13 @@ fn a_configuration_of_srs_is_checked_converted_and_run() {
     let (conf, toml) = (dir.path("srs.conf"), dir.path("made.toml"));
     fs::write(
         &conf,
-        "listen 127.0.0.1:0;\nmax_connections 10;\nsrt_server { enabled on; }\nvhost __defaultVhost__ {\n}\n",
+        "listen 127.0.0.1:0;\nmax_connections 10;\ngrace_start_wait 1;\nvhost __defaultVhost__ {\n}\n",
     )
     .unwrap();
     let name = conf.to_str().unwrap();
     let (code, text, _) = said_by(rillbox(&["-t", "-c", name]));
     assert!(code == 0 && text.contains("  server.max_connections = 10\n"), "{text}");
-    assert!(text.contains(&format!("\nwarning: {name}:3: srt_server: not done: ")), "{text}");
+    assert!(text.contains(&format!("\nwarning: {name}:3: grace_start_wait: not done: ")), "{text}");
     let mut command = rillbox(&["check"]);
     command.env("SRS_CONFIG_FILE", name).env("SRS_MAX_CONNECTIONS", "20");
     assert!(said_by(command).1.contains("  server.max_connections = 20\n"));
