@@ -4,7 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
 
 use super::password::{self, LONGEST};
 use super::token::Grant;
@@ -58,7 +58,7 @@ impl Options {
         let (mut named, mut alone) = (Vec::new(), Vec::new());
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
-            let Some(option) = arg.strip_prefix("--").or(arg.strip_prefix("-c").map(|_| "config")) else {
+            let Some(option) = arg.strip_prefix("--").or((arg == "-c").then_some("config")) else {
                 alone.push(arg);
                 continue;
             };
@@ -123,6 +123,11 @@ pub fn passwd(args: Vec<String>, store: Store<'_>) -> Result<String, CommandErro
     };
     put(document, name, role, &hash)?;
     let text = document.to_string();
+    if text.parse::<DocumentMut>().ok().and_then(|document| role_in(&document, name)) != Some(role) {
+        return Err(CommandError::File(
+            "access.users is written in a way that takes no more users".to_owned(),
+        ));
+    }
     let shown = file.display().to_string();
     (store.check)(&shown, &text)?;
     config::store(&file, &text)?;
@@ -176,8 +181,13 @@ fn put(document: &mut DocumentMut, name: &str, role: Role, hash: &str) -> Result
         table.set_implicit(true);
         Item::Table(table)
     });
+    // In a section on one line there is no place for others.
+    let inline = access.is_inline_table();
     let access = access.as_table_like_mut().ok_or_else(wrong)?;
-    let users = access.entry("users").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
+    let users = access.entry("users").or_insert_with(|| match inline {
+        true => value(Array::new()),
+        false => Item::ArrayOfTables(ArrayOfTables::new()),
+    });
     let pairs = [("name", name), ("role", role.as_str()), ("hash", hash)];
     match users {
         // What stands at the end of the file is of the section before: a heading in between would take it over.

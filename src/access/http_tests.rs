@@ -102,3 +102,26 @@ async fn who_guesses_waits() {
     let spoofed = head("GET", &format!("X-Forwarded-For: 192.0.2.9\r\n{}", basic("ann:password")));
     assert_eq!(status(&access, &spoofed, &there).await, 429);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_guesses_srs_user_while_others_are_verified_is_counted() {
+    let hash = crate::access::password::hash("password").unwrap();
+    let hash = crate::config::PasswordHash::of(&hash).unwrap();
+    let mut config = Config::default();
+    config.access.users = std::iter::once(User::new("ann", Role::Admin, hash).unwrap()).collect();
+    config.access.login_failures = 3;
+    config.api.auth.enabled = true;
+    config.api.auth.username = "admin".to_owned();
+    config.api.auth.password = "sesame".into();
+    let access = Access::new(Shared::new(config));
+    let guesses: Vec<_> = (0..40)
+        .map(|n| {
+            let (access, head) = (access.clone(), head("GET", &basic(&format!("admin:{n}"))));
+            tokio::spawn(async move { status(&access, &head, &peer("192.0.2.1:9")).await })
+        })
+        .collect();
+    for guess in guesses {
+        assert_ne!(guess.await.unwrap(), 200);
+    }
+    assert_eq!(status(&access, &head("GET", &basic("admin:sesame")), &peer("192.0.2.1:9")).await, 429);
+}

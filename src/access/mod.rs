@@ -191,8 +191,15 @@ impl Access {
             return Ok(bearer);
         }
         let user = config.access.users.find(name);
+        let terms = Terms { failures: config.access.login_failures, lockout: config.access.login_lockout };
         match self.passwords.verify(name, user.map(|user| &user.hash), password).await {
-            Verdict::Busy => return Err(Refusal::Busy),
+            Verdict::Busy => {
+                // With SRS's one user it was compared already, and is a guess like others.
+                if has_api_auth(config) && self.passwords.equal(name, &config.api.auth.username) {
+                    self.lockout.failed(from, name, terms, Instant::now());
+                }
+                return Err(Refusal::Busy);
+            }
             Verdict::Wrong => {}
             Verdict::Right => {
                 if let Some(user) = user {
@@ -209,7 +216,6 @@ impl Access {
                 }
             }
         }
-        let terms = Terms { failures: config.access.login_failures, lockout: config.access.login_lockout };
         let locked = self.lockout.failed(from, name, terms, Instant::now());
         // What was typed as a name may be a password.
         let shown = if user.is_some() { name } else { "an unknown user" };
@@ -244,8 +250,12 @@ impl Access {
         let claims = match jwt::verify(token, &keys, demands, unix_now()) {
             // The issuer may have new keys.
             Err(jwt::UNKNOWN_KEY) => {
-                let keys = self.keys.keys(jwt_keys, Duration::ZERO, ca).await;
-                jwt::verify(token, &keys, demands, unix_now())
+                let newer = self.keys.keys(jwt_keys, Duration::ZERO, ca).await;
+                if Arc::ptr_eq(&keys, &newer) {
+                    Err(jwt::UNKNOWN_KEY)
+                } else {
+                    jwt::verify(token, &newer, demands, unix_now())
+                }
             }
             verified => verified,
         };

@@ -159,7 +159,13 @@ fn set(table: &mut dyn TableLike, name: &str, mut new: Item) {
         *value.decor_mut() = old.decor().clone();
     }
     match table.get_mut(name) {
-        Some(old) => *old = new,
+        Some(old) => {
+            // In a section on one line there is no place for others.
+            if matches!(old, Item::Value(_)) {
+                new = new.into_value().map_or_else(|item| item, Item::Value);
+            }
+            *old = new;
+        }
         None => {
             table.insert(name, new);
         }
@@ -292,6 +298,20 @@ window = \"9s\" # three of them
             .replace("grace = \"7s\"\n", "grace = \"7s\"\n\n[vhost.default.record]\nenabled = true\n")
             .replace("# End.\n", "\n[rtmp]\nlisten = [\"[::]:1935\", 1936]\n# End.\n");
         assert_eq!(patched(TEXT, patch), expected);
+    }
+
+    #[test]
+    fn a_section_on_one_line_takes_lists_of_objects() {
+        let text = "access = { login_failures = 3, users = [{ name = \"a\" }] }\n";
+        let users = "{\"access\": {\"users\": [{\"name\": \"a\"}, {\"name\": \"b\"}]}}";
+        for text in [text, "access = { login_failures = 3 }\n", "[access]\nusers = [{ name = \"a\" }]\n"] {
+            let patched = patched(text, users);
+            let document = patched.parse::<DocumentMut>().unwrap();
+            let users = &document["access"]["users"];
+            let tables = users.as_array_of_tables().map_or(0, ArrayOfTables::len);
+            let count = users.as_array().map_or(tables, toml_edit::Array::len);
+            assert_eq!(count, 2, "{patched}");
+        }
     }
 
     #[test]

@@ -8,8 +8,9 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-/// What a file may be used for that was not there before, as far as the umask lets it: all read it, its owner writes it.
-const NEW_MODE: u32 = 0o644;
+/// What a file may be used for that was not there before, as far as the umask lets it: its group reads it, its owner writes it.
+/// It may come to hold secrets.
+const NEW_MODE: u32 = 0o640;
 
 /// Why a configuration is not, or not surely, on the disk.
 #[derive(Debug, thiserror::Error)]

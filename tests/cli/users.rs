@@ -79,6 +79,12 @@ fn passwords_that_are_none_change_nothing() {
     }
     assert_eq!(fs::read_to_string(file).unwrap(), "[log]\n");
     assert_eq!(dir.names(), ["r.toml"]);
+    // A section on one line.
+    dir.write("access = { login_failures = 3 }\n");
+    let args = ["passwd", "-c", file, "--user", "a", "--role", "admin"];
+    assert_eq!(with_input(&args, "correct horse").0, 0);
+    let (_, out, _) = said("check", &dir.config());
+    assert!(out.contains("access.users") && out.contains("login_failures = 3"), "{out}");
     // A file that is wrong is not made worse.
     dir.write("[rtmp]\nlisen = 1\n");
     let (code, _, err) =
