@@ -28,7 +28,7 @@ pub(super) fn is_plain(head: &Head) -> bool {
         && !says(header::TRANSFER_ENCODING)
         && !says(header::EXPECT)
         && !says(header::UPGRADE)
-        && head.header(header::CONTENT_LENGTH).is_none_or(|len| len == "0")
+        && head.headers.get_all(header::CONTENT_LENGTH).iter().all(|len| len.as_bytes() == b"0")
 }
 
 /// How a body lies on the connection.
@@ -163,3 +163,23 @@ async fn send_head(io: &mut Io, start: Bytes) -> io::Result<()> {
 
 /// How long a request may take before it is looked whether the client still waits for it.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_that_could_hide_a_request_are_not_for_here() {
+        for (headers, expected) in [
+            ("", true),
+            ("Content-Length: 0\r\n", true),
+            ("Content-Length: 0\r\nContent-Length: 60\r\n", false),
+            ("Content-Length: 60\r\n", false),
+            ("Content-Length: 5\u{80}\r\n", false),
+            ("Transfer-Encoding: chunked\r\n", false),
+        ] {
+            let head = Head::parse(format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes());
+            assert_eq!(head.is_ok_and(|head| is_plain(&head.unwrap().0)), expected, "{headers:?}");
+        }
+    }
+}
