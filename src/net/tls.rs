@@ -141,15 +141,36 @@ fn read_pair(cert_file: &Path, key_file: &Path) -> Result<CertifiedKey, NetError
         return Err(pem_error(cert_file, "certificate", pem::Error::NoItemsFound));
     }
     let key = PrivateKeyDer::from_pem_file(key_file).map_err(|e| pem_error(key_file, "private key", e))?;
-    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
-        let why = match error {
-            rustls::Error::InconsistentKeys(_) => {
-                format!("is not the key of the certificate in {}", cert_file.display())
-            }
-            other => format!("does not work with the certificate in {}: {other}", cert_file.display()),
-        };
-        NetError::Certificate { file: key_file.into(), why }
-    })
+    let wrong_key = |why| NetError::Certificate { file: key_file.into(), why };
+    let key = provider().key_provider.load_private_key(key);
+    let key = key.map_err(|error| wrong_key(format!("holds no usable private key: {error}")))?;
+    let pair = CertifiedKey::new(chain, key);
+    match pair.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            return Err(wrong_key(format!("is not the key of the certificate in {}", cert_file.display())));
+        }
+        Err(error) if is_of_version_1(&error) => {
+            // As SRS has one, and old guides tell to make: who does not verify it takes it.
+            let name = cert_file.display();
+            log::warn!(
+                "the certificate in {name} is of X.509 version 1: clients that verify refuse it, and whether \
+                 the key belongs to it is not known; make another (openssl req -x509)"
+            );
+        }
+        Err(error) => {
+            let why = format!("does not work with the certificate in {}: {error}", cert_file.display());
+            return Err(wrong_key(why));
+        }
+    }
+    Ok(pair)
+}
+
+fn is_of_version_1(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) = error else {
+        return false;
+    };
+    other.to_string().contains("UnsupportedCertVersion")
 }
 
 #[cfg(test)]

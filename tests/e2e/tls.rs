@@ -112,3 +112,23 @@ fn openssl_takes_a_file_by_every_cipher() {
         }
     }
 }
+
+/// SRS comes with such a certificate.
+#[test]
+fn a_certificate_of_version_1_serves_whoever_does_not_verify_it() {
+    let dir = Dir::new();
+    let [cert, key, request] = ["cert.pem", "key.pem", "request.pem"].map(|name| dir.path(name));
+    let (cert, key, request) = (cert.display(), key.display(), request.display());
+    for command in [
+        format!("req -new -nodes -newkey rsa:2048 -subj /CN=box -keyout {key} -out {request}"),
+        format!("x509 -req -in {request} -signkey {key} -out {cert}"),
+    ] {
+        Program::start("openssl", command.split(' ')).end().good();
+    }
+    let (cert, key) = (cert.to_string(), key.to_string());
+    let server = Server::with(&[("TLS_CERT", &cert), ("TLS_KEY", &key), ("HTTP_TLS_LISTEN", "127.0.0.1:0")]);
+    server.line("is of X.509 version 1");
+    let url = format!("https://{}/none", server.address("HTTPS"));
+    let curl = ["-sSk", "-o", "/dev/null", "-w", "%{http_code}", &url];
+    assert_eq!(Program::start("curl", curl).end().said, "404");
+}
