@@ -7,6 +7,7 @@ use super::services::Ready;
 use super::watch::Watch;
 use super::{Server, ServerError, connections, environment, log, services};
 use crate::config::{self, Changes, Config, Difference, Loaded};
+use crate::net::masked;
 
 /// A configuration that can be put in force.
 pub(super) struct Step {
@@ -87,22 +88,26 @@ impl Server<'_> {
     /// Puts it in force; `by` is who wanted that, for the log.
     pub(super) fn commit(&mut self, step: Step, by: &str) -> Changed {
         let Step { config, changes, differences, warnings, ready } = step;
-        self.services.open(ready);
         ::log::set_max_level(config.log.level);
         let (all, per_address) = connections(&config);
         self.limit.set_max(all, per_address);
         self.config.replace(config.clone());
+        // Who comes by a new door finds the new rules.
+        self.services.open(ready);
         self.services.reloaded(&config);
         self.watch_file();
         for warning in &warnings {
             ::log::warn!("{by}: {warning}");
         }
         for change in &changes.restart {
-            ::log::warn!("{by}: {change} needs a restart");
+            ::log::warn!("{by}: {} needs a restart", shown(change));
         }
         match changes.applied.len() {
             0 => ::log::info!("{by}: nothing else to change"),
-            _ => ::log::info!("{by}: now {}", changes.applied.join(", ")),
+            _ => {
+                let all: Vec<String> = changes.applied.iter().map(|change| shown(change)).collect();
+                ::log::info!("{by}: now {}", all.join(", "));
+            }
         }
         Changed { differences, restart: changes.restart, warnings }
     }
@@ -122,6 +127,12 @@ impl Server<'_> {
     }
 }
 
+/// Values in TOML as logs and answers may show them: without what URLs hide.
+fn shown(text: &str) -> String {
+    let mask = |part: &str| if part.contains("://") { masked(part) } else { part.to_owned() };
+    text.split('"').map(mask).collect::<Vec<_>>().join("\"")
+}
+
 #[cfg(feature = "api")]
 pub(super) use self::api::Storing;
 
@@ -133,7 +144,7 @@ mod api {
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
 
-    use super::{Changed, Server, ServerError, Step, environment};
+    use super::{Changed, Server, ServerError, Step, environment, shown};
     use crate::config::{self, ConfigError, Document, Loaded, StoreError};
     use crate::control::command::{Answer, Applied, Command, Refused};
 
@@ -297,7 +308,12 @@ mod api {
     }
 
     fn applied(changed: Changed, written: bool) -> Applied {
-        let Changed { differences, restart: needs_restart, warnings } = changed;
+        let Changed { mut differences, restart, warnings } = changed;
+        for value in differences.iter_mut().flat_map(|difference| [&mut difference.old, &mut difference.new])
+        {
+            *value = value.take().map(|text| shown(&text));
+        }
+        let needs_restart = restart.iter().map(|change| shown(change)).collect();
         Applied { differences, needs_restart, warnings, written }
     }
 
@@ -313,5 +329,17 @@ mod api {
             ServerError::Config(error) => invalid(error),
             error => Refused::Unusable(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_urls_hide_is_not_shown() {
+        let text = "vhost.default.hooks.on_publish = [\"https://u:p@h/x?token=s\", \"http://a/b\"]";
+        let expected = "vhost.default.hooks.on_publish = [\"https://***@h/x?token=***\", \"http://a/b\"]";
+        assert_eq!((shown(text).as_str(), shown("a = \"b\"").as_str()), (expected, "a = \"b\""));
     }
 }
