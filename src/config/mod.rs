@@ -299,6 +299,8 @@ section! {
         live url: String = "http://127.0.0.1:8085/api/v1/servers".to_owned();
         /// What this machine is called there.
         live device_id: String = String::new();
+        /// Its address, as it is told. "": one that the machine has.
+        live ip: String = String::new();
         /// Whether it is told what the machine and this process do, too.
         live summaries: bool = false;
         /// Whether it is told where RTMP, HTTP and the API listen.

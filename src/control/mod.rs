@@ -19,5 +19,5 @@ pub mod hooks;
 pub mod json;
 #[cfg(feature = "metrics")]
 pub mod metrics;
-#[cfg(any(feature = "api", feature = "hooks"))]
+#[cfg(any(feature = "api", feature = "hooks", feature = "metrics"))]
 pub mod system;

@@ -28,6 +28,10 @@ const DEFAULTS: &[(&str, &str, Default)] = &[
     ("dash", "dash.window_size", Default::Number(5)),
     // SRS deletes no recordings.
     ("dvr", "record.min_free", Default::Text("0%")),
+    // SRS never says that a stream has ended.
+    ("hls", "hls.endlist", Default::On(false)),
+    // SRS keeps segments on its disk: six of ten seconds, of whatever bitrate. server.segment_memory bounds them all.
+    ("hls", "hls.memory", Default::Text("256MiB")),
     ("hls", "hls.segment", Default::Text("10s")),
     ("hls", "hls.variant", Default::Text("ts")),
     ("hls", "hls.window", Default::Text("60s")),
@@ -108,6 +112,10 @@ impl Mapper<'_> {
         }
         self.log(directives);
         self.block(here, "", directives, TOP);
+        // Behind a balancer all come from one address, and SRS doesn't mind.
+        if let Some(most) = self.root.find(&["server", "max_connections"]).cloned() {
+            self.set(here, "server.max_connections_per_ip", most.place, most.kind);
+        }
         match find("listen").filter(|listen| !listen.arg().is_empty()) {
             Some(listen) => self.addresses("rtmp.listen", listen),
             None => {
@@ -136,6 +144,8 @@ impl Mapper<'_> {
         if let Some(exporter) = find("exporter").filter(|exporter| is_on(exporter)) {
             let default = Directive::new("listen", "9972", exporter.place.clone());
             self.addresses("metrics.listen", exporter.find("listen").unwrap_or(&default));
+            // As it was for SRS, which asks nobody who they are.
+            self.set(here, "metrics.anonymous", exporter.place.clone(), Kind::Bool(true));
         }
         if let Some(srt) = find("srt_server").filter(|srt| is_on(srt)) {
             self.srt(srt);
@@ -541,7 +551,7 @@ impl Mapper<'_> {
     }
 
     fn addresses(&mut self, key: &str, directive: &Directive) {
-        let all = list(directive, directive.args.iter().cloned());
+        let all = list(directive, listeners(&directive.args).into_iter());
         self.set(Section(None), key, directive.place.clone(), all);
     }
 
@@ -672,4 +682,21 @@ fn thousandths(text: &str) -> Option<u32> {
     let rest: String = rest.chars().chain("000".chars()).take(3).collect();
     let whole = if whole.is_empty() { 0 } else { whole.parse::<u32>().ok()? };
     whole.checked_mul(1000)?.checked_add(rest.parse().ok()?)
+}
+
+/// SRS listens with one socket a family, and its files may name both. Here one socket has all addresses of both.
+fn listeners(args: &[String]) -> Vec<String> {
+    let port = |arg: &str| {
+        let any = arg.strip_prefix("[::]:").or_else(|| arg.strip_prefix("0.0.0.0:"));
+        any.unwrap_or(arg).parse::<u16>().ok()
+    };
+    let mut all: Vec<String> = Vec::new();
+    for arg in args {
+        let known = all.iter_mut().find(|known| port(known).is_some() && port(known) == port(arg));
+        match (known, port(arg)) {
+            (Some(known), Some(port)) => *known = port.to_string(),
+            _ => all.push(arg.clone()),
+        }
+    }
+    all
 }

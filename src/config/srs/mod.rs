@@ -34,6 +34,9 @@ pub(super) fn import(name: &str, text: &str, env: &[(String, String)], said: Sai
     let mut reader = |path: &Path| super::load::read(path).map_err(|error| error.to_string());
     let directives = parse::parse(name, text, &mut reader, said.problems);
     let mut directives = map::moved(&directives, rules::MOVED_TOP);
+    for srt in directives.iter_mut().filter(|directive| directive.name == "srt_server") {
+        srt.block = map::moved(&srt.block, rules::MOVED_SRT);
+    }
     overlay(&mut directives, env, said.warnings);
     map::map(&directives, said)
 }
@@ -47,6 +50,8 @@ fn overlay(directives: &mut Vec<Directive>, env: &[(String, String)], warnings: 
         let long = match name.as_str() {
             "SRS_LOG_TANK" | "SRS_LOG_LEVEL" | "SRS_LOG_FILE" | "SRS_LOG_LEVEL_V2" => format!("SRS_{name}"),
             "SRS_VHOST_CHUNK_SIZE" => "SRS_CHUNK_SIZE".to_owned(),
+            "SRS_VHOST_SRT_TO_RTMP" => "SRS_VHOST_SRT_SRT_TO_RTMP".to_owned(),
+            "SRS_DEVICE_IP" => "SRS_HEARTBEAT_DEVICE_IP".to_owned(),
             _ => name.clone(),
         };
         let is = |prefix: &str, path: &str| {
@@ -54,16 +59,19 @@ fn overlay(directives: &mut Vec<Directive>, env: &[(String, String)], warnings: 
             rest.eq_ignore_ascii_case(&path.replace('.', "_"))
         };
         let (top, vhost) = (rules::TOP, rules::VHOST);
-        if let Some((path, _)) = top.iter().find(|(path, _)| is(PREFIX, path)) {
+        // A block has no value.
+        let named = |rules: &[(&'static str, rules::Rule)], prefix: &str| {
+            let mut keys =
+                rules.iter().filter(|(path, rule)| !matches!(rule, rules::Rule::Block) && *path != "vhost");
+            keys.find(|(path, _)| is(prefix, path)).map(|(path, _)| *path)
+        };
+        if let Some(path) = named(top, PREFIX) {
             set(directives, path, value, &place);
-        } else if let Some((path, _)) = vhost.iter().find(|(path, _)| is("SRS_VHOST_", path)) {
+        } else if let Some(path) = named(vhost, "SRS_VHOST_") {
             for directive in directives.iter_mut().filter(|directive| directive.name == "vhost") {
                 set(&mut directive.block, path, value, &place);
             }
-        } else if matches!(
-            name.as_str(),
-            "SRS_CONFIG_FILE" | "SRS_DEVICE_IP" | "SRS_PLATFORM" | "SRS_REGION" | "SRS_SOURCE"
-        ) {
+        } else if matches!(name.as_str(), "SRS_CONFIG_FILE" | "SRS_PLATFORM" | "SRS_REGION" | "SRS_SOURCE") {
             // Not of directives.
         } else if let Some(path) = lacking(top, PREFIX, &long) {
             set(directives, &path, value, &place);

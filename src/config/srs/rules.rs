@@ -81,6 +81,8 @@ pub(super) const TOP: &[(&str, Rule)] = &[
     ("heartbeat", Block),
     ("heartbeat.device_id", Key("heartbeat.device_id", Text)),
     ("heartbeat.enabled", Key("heartbeat.enabled", On)),
+    // Not a directive of SRS's: its variable SRS_DEVICE_IP.
+    ("heartbeat.device_ip", Key("heartbeat.ip", Text)),
     ("heartbeat.interval", Key("heartbeat.interval", Seconds)),
     ("heartbeat.ports", Key("heartbeat.ports", On)),
     ("heartbeat.summaries", Key("heartbeat.summaries", On)),
@@ -289,6 +291,9 @@ pub(super) const VHOST: &[(&str, Rule)] = &[
     ("tcp_nodelay", Moot("nothing waits in the system to be sent together")),
     ("transcode", Lacks(RELAY)),
 ];
+
+/// Old names in `srt_server`.
+pub(super) const MOVED_SRT: &[(&str, &str)] = &[("tlpkdrop", "tlpktdrop")];
 
 /// Blocks outside of vhosts that older releases called something else: from and to.
 pub(super) const MOVED_TOP: &[(&str, &str)] = &[("http_stream", "http_server")];

@@ -15,6 +15,52 @@ fn wrong(text: &str) -> String {
 }
 
 #[test]
+fn variables_that_are_no_directives_of_the_file() {
+    let env = [("SRS_DEVICE_IP", "192.0.2.1"), ("SRS_VHOST", "x"), ("SRS_HTTP_API", "on")];
+    let text = "listen 1935; http_api { enabled on; listen 1986; } vhost a.example { hls { enabled on; } }";
+    let (config, warnings) = load(text, &env);
+    assert_eq!(config.heartbeat.ip, "192.0.2.1");
+    assert_eq!(config.api.listen.first().unwrap().port(), 1986);
+    assert!(config.vhost("a.example", "live", "x").hls.enabled);
+    assert_eq!(
+        warnings.iter().filter(|text| text.contains("no directive of SRS's")).count(),
+        2,
+        "{warnings:?}"
+    );
+}
+
+#[cfg(feature = "srt")]
+#[test]
+fn an_old_name_of_srt() {
+    let (config, _) = load("listen 1935; srt_server { enabled on; tlpkdrop off; }", &[]);
+    assert!(!config.srt.too_late_drop);
+}
+
+#[test]
+fn what_srs_does_without_being_told() {
+    let text = "listen 1935; max_connections 500; exporter { enabled on; } http_server { enabled on; }\n\
+                vhost __defaultVhost__ { hls { enabled on; } http_hooks { enabled off; on_publish here; } }";
+    let (config, _) = load(text, &[]);
+    let vhost = config.vhost("", "live", "x");
+    assert!(!vhost.hls.endlist && config.metrics.anonymous);
+    assert_eq!((vhost.hls.memory.bytes(), config.server.max_connections_per_ip), (256 << 20, 500));
+}
+
+#[test]
+fn both_families_are_one_listener() {
+    for (listen, expected) in [
+        ("1935 [::]:1935", "[::]:1935"),
+        ("0.0.0.0:1935 [::]:1935", "[::]:1935"),
+        ("0.0.0.0:1935", "0.0.0.0:1935"),
+        ("1935 1936 [::1]:1935", "[::]:1935 [::]:1936 [::1]:1935"),
+    ] {
+        let (config, _) = load(&format!("listen {listen};"), &[]);
+        let all: Vec<String> = config.rtmp.listen.iter().map(ToString::to_string).collect();
+        assert_eq!(all.join(" "), expected, "{listen}");
+    }
+}
+
+#[test]
 fn each_rule_leads_to_a_key() {
     let keys: Vec<String> = Config::default().keys().into_iter().map(|key| key.path).collect();
     let lead = |rules: &[(&str, Rule)], prefix: &str| {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::call::{self, Call, MAX_ANSWER};
 use super::{Hook, Hooks};
@@ -18,14 +19,16 @@ impl Hooks {
     pub(super) async fn beat(&self) {
         let sampler = Sampler::default();
         let mut told = false;
+        let mut last = Instant::now();
         loop {
             let config = self.config.current();
             if !config.heartbeat.enabled {
                 self.changed.notified().await;
+                last = Instant::now();
                 continue;
             }
             tokio::select! {
-                () = tokio::time::sleep(config.heartbeat.interval) => {}
+                () = tokio::time::sleep_until(last + config.heartbeat.interval) => last = Instant::now(),
                 () = self.changed.notified() => continue,
             }
             let call = Call {
@@ -50,18 +53,19 @@ impl Hooks {
         let config::Heartbeat { device_id, summaries, ports, .. } = &config.heartbeat;
         let instance = Instance::get();
         let data = if *summaries { Some(self.summaries(sampler).await) } else { None };
-        let (ip, pid) = (own_address().to_string(), instance.pid.to_string());
+        let ip = Some(config.heartbeat.ip.clone()).filter(|ip| !ip.is_empty());
+        let (ip, pid) = (ip.unwrap_or_else(|| own_address().to_string()), instance.pid.to_string());
         let data = data.map(|data| format!("{{\"data\":{data}}}"));
         let data = data.as_deref().map(Raw);
         let list = |enabled: bool, addresses: &[SocketAddr]| -> Option<Vec<String>> {
-            (*ports && enabled).then(|| addresses.iter().map(ToString::to_string).collect())
+            (*ports && enabled).then(|| addresses.iter().map(listener).collect())
         };
         let rtmp = list(config.rtmp.enabled, &config.rtmp.listen);
         let http = list(config.http.enabled, &config.http.listen);
         let api = list(config.api.enabled, &config.api.listen);
         #[cfg(feature = "srt")]
         let srt: Option<Vec<String>> = (*ports && config.srt.enabled)
-            .then(|| config.srt.listen.iter().map(|address| format!("udp://{address}")).collect());
+            .then(|| config.srt.listen.iter().map(datagrams).collect());
         #[cfg(not(feature = "srt"))]
         let srt = None;
         let mut fields: Vec<(&str, &dyn Json)> = vec![
@@ -102,5 +106,20 @@ struct Raw<'a>(&'a str);
 impl Json for Raw<'_> {
     fn json(&self, out: &mut String) {
         out.push_str(self.0);
+    }
+}
+
+/// As SRS's configuration has it, which its proxy reads: the port alone where all addresses are meant.
+fn listener(address: &SocketAddr) -> String {
+    if address.ip().is_unspecified() { address.port().to_string() } else { address.to_string() }
+}
+
+/// As SRS tells of what takes datagrams.
+#[cfg(feature = "srt")]
+fn datagrams(address: &SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("udp://0.0.0.0:{}", address.port())
+    } else {
+        format!("udp://{address}")
     }
 }

@@ -349,7 +349,7 @@ fn asked(hooks: &config::Hooks) -> impl Iterator<Item = &String> {
 /// The key, the URL and what is wrong with it.
 pub fn check(config: &Config) -> Result<(), String> {
     let parse = |key: &str, url: &str| Url::parse(url).map(drop).map_err(|error| format!("{key}: {error}"));
-    for vhost in config.vhost.all() {
+    for vhost in config.vhost.all().filter(|vhost| vhost.hooks.enabled) {
         let hooks = &vhost.hooks;
         let lists = [
             ("on_connect", &hooks.on_connect),

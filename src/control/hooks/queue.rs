@@ -155,8 +155,7 @@ impl Lane {
             self.told = Some(now);
             let count = std::mem::take(&mut self.lost);
             let s = if count == 1 { "" } else { "s" };
-            let place = url.split(['?', '[']).next().unwrap_or_default();
-            let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+            let place = crate::net::masked(url);
             log::warn!("{count} callback{s} for {place} lost: {why}");
         }
     }

@@ -297,5 +297,7 @@ fn wrong_urls_are_told() {
     config.vhost.set_default(|vhost| vhost.hooks.on_hls_notify = vec!["http://a/[ts_url]".to_owned()]);
     assert_eq!(check(&config), Ok(()));
     config.vhost.set_default(|vhost| vhost.hooks.on_play = vec!["127.0.0.1:8085/x".to_owned()]);
+    assert_eq!(check(&config), Ok(()), "none is called");
+    config.vhost.set_default(|vhost| vhost.hooks.enabled = true);
     assert!(check(&config).unwrap_err().starts_with("vhost.*.hooks.on_play: expected a URL such as "));
 }

@@ -34,6 +34,7 @@ use self::streams::Others;
 use crate::config::{self, Config};
 #[cfg(feature = "hooks")]
 use crate::control::hooks::{self, Hook};
+use crate::control::system::resident_kib;
 use crate::hub::{Action, Ask, ClientKind, Gate, Hub, StreamName, StreamStats, Traffic, Verdict};
 use crate::id::Instance;
 use crate::net::http::{Body, Boxed, Head, Outcome, Peer, Reply, Request, Service, not_allowed};
@@ -173,7 +174,7 @@ impl Metrics {
         page.sample(&labels(&pairs), 1);
         let published = streams.iter().filter(|stream| stream.publisher.is_some()).count();
         page.single("srs_cpu_percent", Kind::Gauge, "SRS cpu used percent.", self.0.process.cpu_percent());
-        page.single("srs_memory", Kind::Gauge, "SRS memory used.", process::resident_kib());
+        page.single("srs_memory", Kind::Gauge, "SRS memory used.", resident_kib());
         page.single("srs_send_bytes_total", Kind::Counter, "SRS total sent bytes.", totals.sent);
         page.single("srs_receive_bytes_total", Kind::Counter, "SRS total received bytes.", totals.received);
         page.single("srs_streams", Kind::Gauge, "The number of SRS concurrent streams.", published);

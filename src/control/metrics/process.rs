@@ -5,9 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::page::{Kind, Page};
+use crate::control::system::{cpu_seconds, resident_kib};
 
-/// Ticks of processor time in a second, on all our targets.
-const HERTZ: f64 = 100.0;
 /// What happened within less says little.
 const LEAST: Duration = Duration::from_millis(500);
 
@@ -55,22 +54,6 @@ impl Process {
         let about = "Seconds for which the server runs.";
         page.single("rillbox_uptime_seconds", Kind::Gauge, about, self.started.elapsed().as_secs());
     }
-}
-
-fn cpu_seconds() -> f64 {
-    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The program's name, in parentheses, may hold anything.
-    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields).split_ascii_whitespace();
-    // User and system time: fields 14 and 15 of all, where this begins with the third.
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    ticks as f64 / HERTZ
-}
-
-/// Memory that the process holds, in KiB.
-pub(super) fn resident_kib() -> u64 {
-    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// What uname(2) says: system, node, release, version, machine.

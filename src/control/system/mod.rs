@@ -11,7 +11,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Mutex;
 
-pub use self::proc::{Disk, Memory, Network, Own, OwnStat, Sockets, SystemStat, UserHertz};
+pub use self::proc::{
+    Disk, Memory, Network, Own, OwnStat, Sockets, SystemStat, UserHertz, cpu_seconds, resident_kib,
+};
 pub use self::summary::{Served, summary};
 
 /// Readings are this far apart at least: what comes sooner gets the one before.

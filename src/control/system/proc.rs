@@ -10,6 +10,18 @@ impl UserHertz {
     pub const PER_SECOND: u64 = 100;
 }
 
+/// Processor time that this process has used, in seconds.
+#[must_use]
+pub fn cpu_seconds() -> f64 {
+    OwnStat::parse(&text("/proc/self/stat")).ticks() as f64 / UserHertz::PER_SECOND as f64
+}
+
+/// Memory that this process holds, in KiB.
+#[must_use]
+pub fn resident_kib() -> u64 {
+    named(&text("/proc/self/status"), "VmRSS")
+}
+
 fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
