@@ -214,6 +214,39 @@ fn features() -> Vec<&'static str> {
     all.into_iter().filter_map(|(name, built)| built.then_some(name)).collect()
 }
 
+/// Firmware has no unwinding tables, so that a backtrace would have no frames. What walks them (33 KiB of C) is not linked
+/// because what the standard library calls is here already.
+#[cfg(no_unwind_tables)]
+#[allow(unsafe_code, non_snake_case, reason = "the names are what counts")]
+mod unwind {
+    /// `_URC_END_OF_STACK`
+    const END_OF_STACK: i32 = 5;
+
+    #[unsafe(no_mangle)]
+    extern "C" fn _Unwind_Backtrace(_each: *const (), _with: *const ()) -> i32 {
+        END_OF_STACK
+    }
+
+    /// What would be asked of a frame: none of them is ever called.
+    macro_rules! of_a_frame {
+        ($($name:ident)+) => {
+            $(
+                #[unsafe(no_mangle)]
+                extern "C" fn $name() -> usize {
+                    0
+                }
+            )+
+        };
+    }
+
+    of_a_frame!(_Unwind_FindEnclosingFunction _Unwind_GetCFA _Unwind_GetDataRelBase _Unwind_GetLanguageSpecificData);
+    of_a_frame!(_Unwind_GetRegionStart _Unwind_GetTextRelBase);
+    #[cfg(not(target_arch = "arm"))]
+    of_a_frame!(_Unwind_GetIP _Unwind_GetIPInfo);
+    #[cfg(target_arch = "arm")]
+    of_a_frame!(_Unwind_VRS_Get);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,7 +23,7 @@ CARGO = "/usr/bin/cargo"
 LLVM = "/usr/lib/llvm-19/bin"
 # Backtraces are of no use in a stripped program that aborts, and tables for them are a tenth of it.
 # Names of this kind keep their crate, which the size report reads.
-RUSTFLAGS = ["-Cforce-unwind-tables=no", "-Csymbol-mangling-version=v0"]
+RUSTFLAGS = ["-Cforce-unwind-tables=no", "--cfg=no_unwind_tables", "-Csymbol-mangling-version=v0"]
 
 
 def fail(text):
