@@ -346,7 +346,12 @@ fn who_is_asked_by_https_has_to_prove_who_it_is() {
 fn urls_that_are_none_are_told_at_the_start() {
     let ended = Program::start(
         "env",
-        [&format!("RILLBOX_{HOOKS}ON_PLAY=localhost:80"), env!("CARGO_BIN_EXE_rillbox"), "check"],
+        [
+            &format!("RILLBOX_{HOOKS}ENABLED=true"),
+            &format!("RILLBOX_{HOOKS}ON_PLAY=localhost:80"),
+            env!("CARGO_BIN_EXE_rillbox"),
+            "check",
+        ],
     )
     .end();
     assert!(!ended.status.success());
