@@ -215,8 +215,8 @@ fn features() -> Vec<&'static str> {
 }
 
 /// Firmware has no unwinding tables, so that a backtrace would have no frames. What walks them (33 KiB of C) is not linked
-/// because what the standard library calls is here already.
-#[cfg(no_unwind_tables)]
+/// because what the standard library calls is here already. 32-bit ARM has tables of its own, which call it, too.
+#[cfg(all(no_unwind_tables, not(target_arch = "arm")))]
 #[allow(unsafe_code, non_snake_case, reason = "the names are what counts")]
 mod unwind {
     /// `_URC_END_OF_STACK`
@@ -241,10 +241,7 @@ mod unwind {
 
     of_a_frame!(_Unwind_FindEnclosingFunction _Unwind_GetCFA _Unwind_GetDataRelBase _Unwind_GetLanguageSpecificData);
     of_a_frame!(_Unwind_GetRegionStart _Unwind_GetTextRelBase);
-    #[cfg(not(target_arch = "arm"))]
     of_a_frame!(_Unwind_GetIP _Unwind_GetIPInfo);
-    #[cfg(target_arch = "arm")]
-    of_a_frame!(_Unwind_VRS_Get);
 }
 
 #[cfg(test)]
