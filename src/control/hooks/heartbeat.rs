@@ -64,8 +64,8 @@ impl Hooks {
         let http = list(config.http.enabled, &config.http.listen);
         let api = list(config.api.enabled, &config.api.listen);
         #[cfg(feature = "srt")]
-        let srt: Option<Vec<String>> = (*ports && config.srt.enabled)
-            .then(|| config.srt.listen.iter().map(datagrams).collect());
+        let srt: Option<Vec<String>> =
+            (*ports && config.srt.enabled).then(|| config.srt.listen.iter().map(datagrams).collect());
         #[cfg(not(feature = "srt"))]
         let srt = None;
         let mut fields: Vec<(&str, &dyn Json)> = vec![
