@@ -118,8 +118,11 @@ impl BatchSocket {
         let segments = self.segments.load(Ordering::Relaxed);
         match self.socket.try_io(Interest::WRITABLE, || send_batch(fd, datagrams, segments)) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
-            // EIO: the device can't; others may be about the size of segments.
-            Err(_) if segments => {
+            // The device can't, or the way to this peer takes no segments of this size.
+            Err(e)
+                if segments
+                    && matches!(e.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)) =>
+            {
                 self.segments.store(false, Ordering::Relaxed);
                 Ok(0)
             }

@@ -451,6 +451,12 @@ impl Crypto {
         if self.send.mode == CipherMode::Gcm { TAG } else { 0 }
     }
 
+    /// These keys are wrapped with a key that is still to be derived, which takes a millisecond or more.
+    #[must_use]
+    pub fn is_costly(&self, message: &KeyMessage) -> bool {
+        message.salt != self.receive.salt || message.length != self.receive.length
+    }
+
     /// Takes keys that the peer tells us in the middle of a session.
     ///
     /// # Errors
@@ -459,10 +465,9 @@ impl Crypto {
         if message.mode != self.receive.mode {
             return Err(KeyError::Mode);
         }
-        if message.salt == self.receive.salt && message.length == self.receive.length {
+        if !self.is_costly(message) {
             return self.receive.take(message);
         }
-        // Deriving costs a millisecond or more: who is let in could ask for no more than it may send packets.
         let fresh = Keys::open(&self.passphrase, message)?;
         let Keys { even, odd, .. } = std::mem::replace(&mut self.receive, fresh);
         self.receive.even = self.receive.even.take().or(even);

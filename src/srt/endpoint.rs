@@ -74,6 +74,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Posted {
     calls: Vec<Call>,
+    /// The task has ended: nothing is taken any more.
+    closed: bool,
     /// Numbers of sessions that are open.
     ids: HashSet<u32>,
     /// Requests that were answered: peer and its socket's number; and the refusal, if it was one.
@@ -171,6 +173,9 @@ fn random() -> u32 {
 impl Posted {
     /// A number for a session.
     fn id(&mut self, max: usize) -> Result<u32, SrtError> {
+        if self.closed {
+            return Err(SrtError::Stopped);
+        }
         if self.ids.len() >= max {
             return Err(SrtError::TooMany(max));
         }
@@ -323,9 +328,6 @@ impl Request {
             return Err(SrtError::Options(wrong));
         }
         let shared = self.handle.shared.clone();
-        if shared.stopped.load(Ordering::Acquire) {
-            return Err(SrtError::Stopped);
-        }
         let id = match lock(&shared.posted).id(shared.options.max_sessions) {
             Ok(id) => id,
             Err(e) => {
@@ -339,6 +341,9 @@ impl Request {
                 self.answered = true;
                 let link = Link::new(session);
                 let mut posted = lock(&shared.posted);
+                if posted.closed {
+                    return Err(SrtError::Stopped);
+                }
                 posted.answered.push((self.key(), None));
                 posted.new.push(link.clone());
                 drop(posted);

@@ -85,6 +85,8 @@ pub(super) struct Receiver {
     base: Seq,
     max: usize,
     bytes: usize,
+    /// The last packet that was further ahead than can be kept.
+    far: Option<Seq>,
     losses: VecDeque<Loss>,
     latency: Option<u64>,
     drop_late: bool,
@@ -133,6 +135,7 @@ impl Receiver {
             base: options.initial,
             max: options.max.clamp(32, 1 << 20),
             bytes: 0,
+            far: None,
             losses: VecDeque::new(),
             latency: options.latency,
             drop_late: options.drop_late,
@@ -169,9 +172,10 @@ impl Receiver {
             self.count.belated += 1;
             return Arrival::Useless;
         };
-        if at >= self.max {
+        if at >= self.max && !self.jumps(header.seq) {
             return Arrival::Useless;
         }
+        let at = header.seq.since(self.base).unsigned_abs() as usize;
         let end = self.end();
         match self.slots.get(at) {
             Some(Slot::Missing) => {
@@ -216,6 +220,23 @@ impl Receiver {
                 None => Slot::Gone,
             };
         }
+    }
+
+    /// A packet is further ahead than can be kept: after a cut, what is between was given up while nobody could tell
+    /// us. We go on there, once a second packet says the same and there is nothing left to deliver.
+    fn jumps(&mut self, seq: Seq) -> bool {
+        let again =
+            self.far.replace(seq).is_some_and(|far| (seq.since(far).unsigned_abs() as usize) < self.max);
+        if !self.drop_late || !again || self.slots.iter().any(|slot| matches!(slot, Slot::Here(_))) {
+            return false;
+        }
+        let known = self.slots.iter().filter(|slot| matches!(slot, Slot::Gone)).count();
+        self.count.dropped += u64::from(seq.since(self.base).unsigned_abs()) - known as u64;
+        self.slots.clear();
+        self.losses.clear();
+        self.base = seq;
+        self.far = None;
+        true
     }
 
     /// It came without having been sent again: packets overtake each other by so many.

@@ -198,6 +198,8 @@ impl Sender {
     pub(super) fn reported(&mut self, body: &[u8], rtt: &Rtt, now: u64, mut gone: impl FnMut(Seq, Seq)) {
         let wait = rtt.smoothed().saturating_sub(rtt.variance()).max(AGAIN_MIN);
         let end = self.sent as i32;
+        // No honest report names a packet twice.
+        let mut budget = self.sent;
         for (first, last) in ranges(body).take(MAX_RANGES * 2) {
             let (from, to) = (first.since(self.first), last.since(self.first));
             if from > to || to >= end {
@@ -207,6 +209,10 @@ impl Sender {
                 gone(first, self.first.plus(to.min(-1).cast_unsigned()));
             }
             for index in from.max(0)..=to {
+                budget = match budget.checked_sub(1) {
+                    Some(budget) => budget,
+                    None => return,
+                };
                 let Some(kept) = self.kept.get_mut(index as usize) else { break };
                 if kept.lost || kept.sent + wait > now {
                     continue;

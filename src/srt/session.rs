@@ -25,6 +25,8 @@ const KEEP_ALIVE: u64 = 1_000_000;
 const BUDGET: usize = 256;
 /// How often a new key is told to a peer that does not confirm it.
 const KEY_TRIES: u32 = 10;
+/// The peer may make us derive a key so often at most.
+const DERIVE: u64 = 1_000_000;
 /// How much longer than the peer's latency a session that is closed waits: libsrt throws away what it has not
 /// delivered when it is told of the end.
 const LINGER: u64 = 20_000;
@@ -113,6 +115,8 @@ pub struct Session {
     answer: Option<Bytes>,
     answer_due: bool,
     rekey: Option<Rekey>,
+    /// When a key was last derived from the passphrase.
+    derived: u64,
     heard: u64,
     spoke: u64,
     idle: u64,
@@ -180,6 +184,7 @@ impl Session {
             answer_due: agreed.answer.is_some(),
             answer: agreed.answer,
             rekey: None,
+            derived: 0,
             heard: arrival,
             spoke: arrival,
             idle: options.idle_timeout.as_micros() as u64,
@@ -372,6 +377,12 @@ impl Session {
             Control::Shutdown => self.ended = Some(End::Shutdown),
             Control::KeyRequest(body) => {
                 let (Some(crypto), Ok(message)) = (&mut self.crypto, KeyMessage::parse(body)) else { return };
+                if crypto.is_costly(&message) {
+                    if now < self.derived + DERIVE {
+                        return;
+                    }
+                    self.derived = now;
+                }
                 // Status 4: SRT_KM_S_BADSECRET.
                 let bad = 4u32.to_be_bytes();
                 let answer = if crypto.take(&message).is_ok() { body } else { &bad };

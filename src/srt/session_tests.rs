@@ -199,7 +199,7 @@ impl World {
                 arrival,
             ];
             // A timer fires a millisecond late at most.
-            let next = next.into_iter().flatten().min().unwrap_or(until).max(self.now + MS / 10);
+            let next = next.into_iter().flatten().min().unwrap_or(until).max(self.now + MS / 50);
             if next >= until {
                 self.now = until;
                 return;
@@ -341,6 +341,23 @@ fn a_cut_is_survived_or_ends_the_session_as_the_idle_timeout_says() {
             assert!(world.caller.statistics(world.now).pkt_snd_drop_total > 500);
         }
     }
+}
+
+#[test]
+fn a_cut_in_which_more_was_sent_than_is_kept_is_survived() {
+    let options = Options { passphrase: Some("correct horse".into()), send_buffer: 20_000, ..latency(120) };
+    let mut world = World::with(&options, Weather { delay: 10 * MS, ..Weather::default() });
+    world.send(0..500, MS / 10);
+    world.weather.cut = true;
+    world.send(500..20_000, MS / 10);
+    world.weather.cut = false;
+    world.send(20_000..25_000, MS / 10);
+    world.settle();
+    let numbers = world.numbers();
+    assert!(numbers.is_sorted() && numbers.last() == Some(&24_999));
+    let statistics = world.listener.statistics(world.now);
+    assert_eq!(statistics.pkt_rcv_drop_total + numbers.len() as u64, 25_000);
+    assert!(numbers.len() > 5000, "{}", numbers.len());
 }
 
 #[test]

@@ -346,6 +346,7 @@ impl Driver {
     }
 
     async fn stop(mut self) {
+        lock(&self.shared.posted).closed = true;
         self.take_posted();
         let now = Instant::now();
         for entry in std::mem::take(&mut self.sessions).into_values() {
