@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::format::mpegts::{Counters, Demuxer, Event};
+use crate::format::mpegts::{Aligner, Counters, Demuxer, Event};
 use crate::hub::{Ended, Publisher};
 use crate::id::SessionId;
 use crate::media::nal::nals;
@@ -16,6 +16,7 @@ const MAX_TOLD: u32 = 20;
 /// Puts a publisher's transport stream into the hub.
 pub(super) struct Sink {
     publisher: Publisher,
+    aligner: Aligner,
     demuxer: Demuxer,
     id: SessionId,
     pass: bool,
@@ -30,12 +31,19 @@ impl Sink {
     /// `pass`: readers of transport streams get what comes; `sei_filter`: frames come without SEI.
     pub(super) fn new(publisher: Publisher, id: SessionId, pass: bool, sei_filter: bool) -> Self {
         let demuxer = Demuxer::new(None);
-        Self { publisher, demuxer, id, pass, sei_filter, codecs: heapless::Vec::new(), told: 0, received: 0 }
+        let (aligner, codecs) = (Aligner::default(), heapless::Vec::new());
+        Self { publisher, aligner, demuxer, id, pass, sei_filter, codecs, told: 0, received: 0 }
     }
 
     /// Takes payloads in their order.
-    pub(super) fn push(&mut self, payloads: Vec<Bytes>, now: Instant) -> Result<(), Ended> {
+    pub(super) fn push(&mut self, mut payloads: Vec<Bytes>, now: Instant) -> Result<(), Ended> {
         self.received += payloads.iter().map(|payload| payload.len() as u64).sum::<u64>();
+        // Players begin where a packet begins, however the publisher cuts them.
+        payloads.iter_mut().for_each(|payload| *payload = self.aligner.push(payload));
+        payloads.retain(|payload| !payload.is_empty());
+        if payloads.is_empty() {
+            return Ok(());
+        }
         let mark = if self.pass { Some(self.publisher.pass(payloads.clone(), now)?) } else { None };
         for payload in payloads {
             self.demux(Some(&payload), mark, now)?;

@@ -17,7 +17,7 @@ use crate::hub::{
     Action, CREDENTIALS, Client, ClientKind, Hub, HubError, StreamName, SubscribeOptions, Subscription,
 };
 use crate::id::SessionId;
-use crate::net::{ConnectionLimit, Permit, masked};
+use crate::net::{ConnectionLimit, Permit};
 
 /// Callers that are being asked about (access, callbacks) at a time. More are told to come again.
 const MAX_ASKED: usize = 256;
@@ -78,7 +78,7 @@ impl From<StreamIdError> for Refusal {
             StreamIdError::Mode(_) => Reject::BAD_MODE,
             _ => Reject::BAD_REQUEST,
         };
-        Self(reason, masked(&error.to_string()).to_string())
+        Self(reason, error.to_string())
     }
 }
 

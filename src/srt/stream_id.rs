@@ -58,8 +58,8 @@ pub enum StreamIdError {
     #[error("the stream id has nested keys (#!:{{…); use #!::r=APP/STREAM,m=publish")]
     Nested,
     /// No stream in it.
-    #[error("the stream id {0:?} names no stream; use #!::r=APP/STREAM,m=publish")]
-    NoStream(String),
+    #[error("the stream id names no stream; use #!::r=APP/STREAM,m=publish")]
+    NoStream,
     /// It is longer than SRT allows.
     #[error("a stream id of {0} bytes; the most is {MAX_STREAM_ID}")]
     TooLong(usize),
@@ -92,7 +92,7 @@ impl StreamId {
             asked.path = Some(path.to_owned());
             asked.pairs(pairs)?;
         }
-        asked.stream_id(default_app).ok_or_else(|| StreamIdError::NoStream(text.to_owned()))
+        asked.stream_id(default_app).ok_or(StreamIdError::NoStream)
     }
 }
 
@@ -265,10 +265,10 @@ mod tests {
     #[test]
     fn what_is_not_served_is_told() {
         for (text, error) in [
-            ("", StreamIdError::NoStream(String::new())),
-            ("#!::", StreamIdError::NoStream("#!::".to_owned())),
-            ("#!::r=/,m=publish", StreamIdError::NoStream("#!::r=/,m=publish".to_owned())),
-            ("#!::m=publish", StreamIdError::NoStream("#!::m=publish".to_owned())),
+            ("", StreamIdError::NoStream),
+            ("#!::", StreamIdError::NoStream),
+            ("#!::r=/,m=publish", StreamIdError::NoStream),
+            ("#!::m=publish", StreamIdError::NoStream),
             ("#!::r=a/b,m=bidirectional", StreamIdError::Mode("bidirectional".to_owned())),
             ("#!::r=a/b,t=file", StreamIdError::Type("file".to_owned())),
             ("#!:{r=a/b}", StreamIdError::Nested),

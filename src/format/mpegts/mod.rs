@@ -32,6 +32,7 @@ mod sync;
 pub use demux::{Counters, Demuxer, Event, MAX_STREAMS};
 pub use form::carries;
 pub use mux::{MAX_TRACKS, MuxOptions, Muxer};
+pub use sync::Aligner;
 
 #[cfg(test)]
 mod tests;

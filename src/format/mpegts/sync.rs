@@ -1,5 +1,7 @@
 //! Finds packets in a stream of bytes, also those of 192 (Blu-ray) and 204 bytes (with Reed-Solomon parity).
 
+use bytes::{Bytes, BytesMut};
+
 use super::PACKET;
 use super::packet::SYNC;
 
@@ -87,6 +89,28 @@ impl Sync {
     }
 }
 
+/// Puts a stream of bytes, cut in any way, into whole packets of 188 bytes.
+#[derive(Debug, Default)]
+pub struct Aligner {
+    sync: Sync,
+}
+
+impl Aligner {
+    /// The whole packets that there are with `data`. What has nothing but whole packets is given as it is.
+    pub fn push(&mut self, data: &Bytes) -> Bytes {
+        let whole = |data: &[u8]| {
+            data.len().is_multiple_of(PACKET)
+                && data.chunks(PACKET).all(|packet| packet.first() == Some(&SYNC))
+        };
+        if self.sync.stash.is_empty() && whole(data) {
+            return data.clone();
+        }
+        let mut packets = BytesMut::with_capacity(data.len() + PACKET);
+        self.sync.push(data, &mut |packet| packets.extend_from_slice(packet));
+        packets.freeze()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +158,33 @@ mod tests {
         }
         assert_eq!(packets(&[SYNC; 100], 9), (vec![], 0));
         assert!(packets(&[0; 5000], 9).0.is_empty());
+    }
+
+    #[test]
+    fn packets_are_made_whole() {
+        let mut data = Vec::new();
+        for n in 0..40 {
+            data.push(SYNC);
+            data.resize(data.len() + PACKET - 1, n);
+        }
+        for cut in [1, 100, 188, 1316, 1456] {
+            let mut aligner = Aligner::default();
+            let mut all = Vec::new();
+            for part in data.chunks(cut) {
+                let whole = aligner.push(&Bytes::copy_from_slice(part));
+                assert_eq!(whole.len() % PACKET, 0);
+                all.extend_from_slice(&whole);
+            }
+            assert!(data.starts_with(&all) && all.len() + 3 * PACKET > data.len(), "cut {cut}");
+            // A lost part costs its packets.
+            let mut aligner = Aligner::default();
+            let parts = data.chunks(cut).enumerate().filter(|(n, _)| *n != 3).map(|(_, part)| part);
+            for whole in parts.map(|part| aligner.push(&Bytes::copy_from_slice(part))) {
+                assert!(whole.chunks(PACKET).all(|packet| packet[0] == SYNC));
+            }
+        }
+        let whole = Bytes::from(data);
+        assert_eq!(Aligner::default().push(&whole).as_ptr(), whole.as_ptr(), "not copied");
     }
 
     #[test]

@@ -25,7 +25,13 @@ fn publisher(ffmpeg: fn(&str) -> Program, clip: Clip, url: &str) -> Program {
 /// ones, which wait for their time when it goes. The index of the first video frame.
 #[track_caller]
 fn are_most_of(frames: &Frames, clip: Clip, least: usize) -> usize {
-    let source = Frames::of_clip(clip, Form::FlvAsTs);
+    are_most_of_form(frames, clip, Form::FlvAsTs, least)
+}
+
+/// The same of frames in another form.
+#[track_caller]
+fn are_most_of_form(frames: &Frames, clip: Clip, form: Form, least: usize) -> usize {
+    let source = Frames::of_clip(clip, form);
     let mut start = 0;
     for (got, all) in [(&frames.audio, &source.audio), (&frames.video, &source.video)] {
         assert!(!got.is_empty() || all.is_empty(), "nothing of one kind");
