@@ -5,6 +5,7 @@
 //!   process id spent on it.
 //! - `rillbox bench hls --url URL --count N --seconds S [--period S] [--pid PID]` fetches an HLS playlist and its
 //!   segments over many connections, all of them once a period.
+//! - `rillbox bench srt --url srt://… --count N --seconds S [--pid PID]` does as `players` by SRT, from one socket.
 //! - `rillbox bench publish --url URL --bitrate 1.1M --fps 25 --gop 50 [--audio] [--count N]` sends a stream that
 //!   is shaped like H.264 and AAC.
 //! - `rillbox bench floor --listen ADDR --bitrate 1.1M --window MS` is the least that any server must do: one
@@ -20,6 +21,8 @@ mod opening;
 mod players;
 mod process;
 mod publish;
+#[cfg(feature = "srt")]
+mod srt;
 mod synth;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -54,7 +57,7 @@ pub enum BenchError {
 
 type Result<T, E = BenchError> = std::result::Result<T, E>;
 
-/// Runs the tool that `line` names: its first word is `players`, `hls`, `publish` or `floor`.
+/// Runs the tool that `line` names: its first word is `players`, `hls`, `srt`, `publish` or `floor`.
 ///
 /// # Errors
 /// [`BenchError`] says what is wrong with the command line, the system, or the server under test.
@@ -64,9 +67,11 @@ pub fn run(line: impl IntoIterator<Item = String>) -> Result<()> {
         Some("players") => players::run(&Args::parse(line, players::OPTIONS, &[])?),
         Some("hls") => hls::run(&Args::parse(line, hls::OPTIONS, &[])?),
         Some("publish") => publish::run(&Args::parse(line, publish::OPTIONS, &["audio"])?),
+        #[cfg(feature = "srt")]
+        Some("srt") => srt::run(&Args::parse(line, srt::OPTIONS, &[])?),
         Some("floor") => floor::run(&Args::parse(line, floor::OPTIONS, &["audio"])?),
         Some(other) => Err(BenchError::Usage(format!("there is no bench tool {other:?}"))),
-        None => Err(BenchError::Usage("name a bench tool: players, hls, publish or floor".into())),
+        None => Err(BenchError::Usage("name a bench tool: players, hls, srt, publish or floor".into())),
     }
 }
 

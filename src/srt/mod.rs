@@ -37,6 +37,7 @@ pub mod session;
 mod session_tests;
 mod statistics;
 pub mod stream_id;
+pub mod url;
 
 use std::net::SocketAddr;
 
