@@ -5,6 +5,7 @@
 //! says so.
 
 mod proc;
+#[cfg(any(feature = "api", feature = "hooks"))]
 mod summary;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,6 +15,7 @@ use tokio::sync::Mutex;
 pub use self::proc::{
     Disk, Memory, Network, Own, OwnStat, Sockets, SystemStat, UserHertz, cpu_seconds, resident_kib,
 };
+#[cfg(any(feature = "api", feature = "hooks"))]
 pub use self::summary::{Served, summary};
 
 /// Readings are this far apart at least: what comes sooner gets the one before.
