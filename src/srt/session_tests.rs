@@ -309,6 +309,18 @@ fn nothing_is_missing_after_loss_jitter_and_reordering() {
 }
 
 #[test]
+fn five_minutes_on_a_bad_network_are_whole() {
+    let mut world = World::with(&latency(400), FIELD);
+    // 4 Mbit/s.
+    world.send(0..114_000, Duration::from_micros(2632));
+    world.settle();
+    world.assert_whole(114_000);
+    let sent = world.caller.statistics(world.now);
+    let again = sent.pkt_retrans_total * 100 / sent.pkt_sent_unique_total;
+    assert!((5..12).contains(&again), "{again} percent were sent again");
+}
+
+#[test]
 fn what_is_too_late_is_dropped_and_counted_and_the_rest_goes_on() {
     let weather = Weather { loss: 200, delay: 50 * MS, ..Weather::default() };
     let mut world = World::with(&latency(150), weather);
