@@ -45,6 +45,8 @@ enum Slot {
 struct Loss {
     first: Seq,
     last: Seq,
+    /// When it was noticed.
+    since: u64,
     /// When it is to be reported (again).
     report: u64,
     /// It may only be late: it is reported when so many came after it.
@@ -191,7 +193,7 @@ impl Receiver {
                     self.count.lost += last.since(end).unsigned_abs() as u64 + 1;
                     let report = if self.tolerance > 0 { now + NAK_MIN } else { now };
                     let fresh = self.tolerance > 0;
-                    self.losses.push_back(Loss { first: end, last, report, fresh });
+                    self.losses.push_back(Loss { first: end, last, since: now, report, fresh });
                 }
                 self.slots.resize_with(at + 1, || Slot::Missing);
                 self.clock.advance(header.timestamp);
@@ -290,6 +292,7 @@ impl Receiver {
             self.losses.push_back(Loss {
                 first: end,
                 last: self.base.plus(from as u32 - 1),
+                since: 0,
                 report: 0,
                 fresh: false,
             });
@@ -389,19 +392,24 @@ impl Receiver {
         }
     }
 
-    /// When a loss is reported again. As often as makes eight tries within the latency, for reports get lost as well;
-    /// no oftener than needed where there is time.
-    fn again(&self, rtt: &Rtt) -> u64 {
+    /// After what time a loss that was noticed at `since` is reported again: half a round trip, for reports get lost as
+    /// well; and as often as may be when there is hardly time for two more tries.
+    fn again(&self, since: u64, rtt: &Rtt, now: u64) -> u64 {
         let calm = (rtt.timeout() / 2).max(NAK_MIN);
-        self.latency.map_or(calm, |latency| calm.min(latency / 8).max(NAK_MIN))
+        let urgent = |latency| now + rtt.smoothed() * 5 / 2 > since + latency;
+        match self.latency {
+            Some(latency) if urgent(latency) => NAK_MIN,
+            Some(latency) => calm.min(latency / 8).max(NAK_MIN),
+            None => calm,
+        }
     }
 
     /// Body of a loss report, when there is something to report.
     pub(super) fn report(&mut self, rtt: &Rtt, now: u64) -> Option<Vec<u8>> {
-        let again = self.again(rtt);
         let (end, tolerance) = (self.end(), self.tolerance as i32);
         let mut body = Vec::new();
-        for loss in &mut self.losses {
+        let mut losses = std::mem::take(&mut self.losses);
+        for loss in &mut losses {
             let is_late = loss.fresh && end.since(loss.last) > tolerance;
             if loss.report > now && !is_late {
                 continue;
@@ -411,8 +419,9 @@ impl Receiver {
             }
             put_range(&mut body, loss.first, loss.last);
             loss.fresh = false;
-            loss.report = if self.nak_report { now + again } else { u64::MAX };
+            loss.report = if self.nak_report { now + self.again(loss.since, rtt, now) } else { u64::MAX };
         }
+        self.losses = losses;
         (!body.is_empty()).then_some(body)
     }
 

@@ -38,6 +38,8 @@ struct Kept {
     lost: bool,
     /// It was sent so often.
     times: u32,
+    /// It is sent a second time at once.
+    copy: bool,
 }
 
 /// A packet to send.
@@ -155,7 +157,15 @@ impl Sender {
         self.newest = Some(now);
         let message = self.message;
         self.message = if message == DataHeader::MESSAGE { 1 } else { message + 1 };
-        self.kept.push_back(Kept { payload, time: now, message, sent: 0, lost: false, times: 0 });
+        self.kept.push_back(Kept {
+            payload,
+            time: now,
+            message,
+            sent: 0,
+            lost: false,
+            times: 0,
+            copy: false,
+        });
         true
     }
 
@@ -259,8 +269,9 @@ impl Sender {
                 break;
             }
             self.lost.pop_front();
-            // What got lost twice is sent twice: there may be no time for a third report.
-            kept.lost = kept.times == 2;
+            // What got lost again is sent twice: there may be no time for one more report.
+            kept.copy = kept.times >= 2 && !kept.copy;
+            kept.lost = kept.copy;
             if kept.lost {
                 self.lost.push_front(seq);
             }

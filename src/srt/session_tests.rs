@@ -321,6 +321,17 @@ fn five_minutes_on_a_bad_network_are_whole() {
 }
 
 #[test]
+fn whatever_is_lost_on_a_bad_network_comes_in_time() {
+    for seed in 1..80u64 {
+        let mut world = World::with(&latency(400), FIELD);
+        world.dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        world.send(0..1500, Duration::from_micros(2632));
+        world.settle();
+        world.assert_whole(1500);
+    }
+}
+
+#[test]
 fn what_is_too_late_is_dropped_and_counted_and_the_rest_goes_on() {
     let weather = Weather { loss: 200, delay: 50 * MS, ..Weather::default() };
     let mut world = World::with(&latency(150), weather);
