@@ -10,11 +10,15 @@ use super::process::{self, Spent};
 use super::{Args, BenchError, Result, io_error, resolve};
 use crate::srt::endpoint::{Connection, Endpoint, EndpointOptions};
 use crate::srt::url::SrtUrl;
+use crate::srt::{Reject, SrtError};
 
 pub(super) const OPTIONS: &[&str] = &["url", "count", "seconds", "settle", "pid"];
 
 /// How many call at a time.
 const CALLS: usize = 32;
+/// How often one calls that is told to come again, and after how long.
+const TRIES: usize = 200;
+const PAUSE: Duration = Duration::from_millis(50);
 /// Payloads taken at once.
 const BATCH: usize = 64;
 
@@ -85,7 +89,15 @@ async fn players(url: &SrtUrl, count: usize, counts: &Arc<Counts>) -> Result<End
         while left > 0 && calls.len() < CALLS {
             left -= 1;
             let (endpoint, options) = (endpoint.clone(), url.options.clone());
-            calls.spawn(async move { endpoint.call(address, options).await });
+            calls.spawn(async move {
+                for _ in 0..TRIES {
+                    match endpoint.call(address, options.clone()).await {
+                        Err(SrtError::Refused(Reject::BACKLOG)) => tokio::time::sleep(PAUSE).await,
+                        other => return other,
+                    }
+                }
+                Err(SrtError::Refused(Reject::BACKLOG))
+            });
         }
         match calls.join_next().await {
             Some(Ok(Ok(connection))) => drop(tokio::spawn(play(connection, counts.clone()))),
