@@ -29,7 +29,10 @@ fn a_publisher_on_a_bad_network_is_whole() {
     let relay = Relay::start(server.address("SRT"), FIELD);
     let player = Player::start(Program::ffmpeg, &server.http("demo.ts"), LONG, Form::Ts);
     server.players(1);
-    publisher(Program::ffmpeg, LONG, &through(&relay, "demo,m=publish")).end();
+    let publisher = publisher(Program::ffmpeg, LONG, &through(&relay, "demo,m=publish"));
+    player.wait_for(Kind::Video, LONG.video_frames() - 75);
+    relay.calm();
+    publisher.end();
     let line = server.line(" srt-publish of live/demo ended after ");
     assert!(line.contains(" 0 of them for good, 0 gaps"), "{line}");
     assert_eq!(are_most_of(&player.end().0, LONG, LONG.video_frames() - 25), 0);

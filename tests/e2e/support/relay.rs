@@ -36,6 +36,7 @@ struct Shared {
     front: UdpSocket,
     impairment: Impairment,
     cut: AtomicBool,
+    calm: AtomicBool,
     stopped: AtomicBool,
     lost: AtomicU32,
     passed: AtomicU32,
@@ -97,7 +98,10 @@ impl Lane {
     }
 
     fn pass(&mut self, shared: &Shared, data: &[u8], socket: &Arc<UdpSocket>, to: SocketAddr) {
-        let impairment = shared.impairment;
+        let mut impairment = shared.impairment;
+        if shared.calm.load(Ordering::Relaxed) {
+            impairment.loss = 0;
+        }
         let lost = if self.bursting { self.happens(impairment.burst) } else { self.happens(impairment.loss) };
         self.bursting = lost && impairment.burst > 0;
         if lost || shared.cut.load(Ordering::Relaxed) {
@@ -141,6 +145,7 @@ impl Relay {
             front,
             impairment,
             cut: AtomicBool::new(false),
+            calm: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             lost: AtomicU32::new(0),
             passed: AtomicU32::new(0),
@@ -161,6 +166,11 @@ impl Relay {
     /// Passes nothing, or again.
     pub fn cut(&self, cut: bool) {
         self.shared.cut.store(cut, Ordering::Relaxed);
+    }
+
+    /// Loses nothing from now on: clients that end do not wait for what was lost last.
+    pub fn calm(&self) {
+        self.shared.calm.store(true, Ordering::Relaxed);
     }
 
     /// How many datagrams were lost and passed.
