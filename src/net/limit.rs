@@ -62,7 +62,7 @@ impl ConnectionLimit {
     ///
     /// # Errors
     ///
-    /// [`Full`].
+    /// There is none left, in all or for this address.
     pub fn permit(&self, peer: IpAddr) -> Result<Permit, Full> {
         let max = self.0.max.load(Ordering::Relaxed);
         let one_more = |open| if open < max { Some(open + 1) } else { None };

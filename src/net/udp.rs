@@ -118,13 +118,18 @@ impl BatchSocket {
         let segments = self.segments.load(Ordering::Relaxed);
         match self.socket.try_io(Interest::WRITABLE, || send_batch(fd, datagrams, segments)) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
-            // The device can't, or the way to this peer takes no segments of this size.
-            Err(e)
-                if segments
-                    && matches!(e.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)) =>
-            {
+            // The device can't.
+            Err(e) if segments && e.raw_os_error() == Some(libc::EIO) => {
                 self.segments.store(false, Ordering::Relaxed);
                 Ok(0)
+            }
+            // The way to this peer takes no segments of this size.
+            Err(e) if segments && matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EMSGSIZE)) => {
+                let first = datagrams.get(..run(datagrams, SEGMENTS)).unwrap_or_default();
+                match self.socket.try_io(Interest::WRITABLE, || send_batch(fd, first, false)) {
+                    Err(e) if e.kind() != io::ErrorKind::WouldBlock => Ok(1),
+                    result => result,
+                }
             }
             Err(_) => Ok(1),
             Ok(count) => Ok(count),

@@ -19,7 +19,7 @@ use ctr::flavors::Ctr64BE;
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 
-use super::packet::{DataHeader, KeyFlag, Seq};
+use super::packet::{DataHeader, HEADER, KeyFlag, Seq};
 
 /// Bytes that GCM adds to a payload.
 pub const TAG: usize = 16;
@@ -508,7 +508,7 @@ impl Crypto {
             Cipher::Ctr(aes) => aes.counter_mode(self.send.nonce(header.seq, 10, 14), &mut data),
             Cipher::Gcm(gcm) => {
                 let nonce = Array(self.send.nonce::<12>(header.seq, 8, 12));
-                let aad = header.bytes();
+                let aad = authenticated(header);
                 let tag = with_gcm!(gcm, cipher =>
                     cipher.encrypt_inout_detached(&nonce, &aad, data.as_mut().into()).ok()?);
                 data.extend_from_slice(&tag);
@@ -531,13 +531,18 @@ impl Crypto {
                 let mut data = BytesMut::from(payload);
                 let nonce = Array(self.receive.nonce::<12>(header.seq, 8, 12));
                 let tag = Array(<[u8; TAG]>::try_from(tag).ok()?);
-                let aad = header.bytes();
+                let aad = authenticated(header);
                 with_gcm!(gcm, cipher =>
                     cipher.decrypt_inout_detached(&nonce, &aad, data.as_mut().into(), &tag).ok()?);
                 Some(data.freeze())
             }
         }
     }
+}
+
+/// What of a header GCM vouches for: all but whether it is sent again, since a packet is encrypted once.
+fn authenticated(header: &DataHeader) -> [u8; HEADER] {
+    DataHeader { again: false, ..*header }.bytes()
 }
 
 /// PBKDF2 with HMAC-SHA1 (RFC 8018, section 5.2) over the last half of the salt.

@@ -64,6 +64,10 @@ impl Listener {
         let period = now.saturating_duration_since(self.begin).as_secs() / COOKIE_PERIOD.as_secs();
         let Ok((handshake, extensions)) = Handshake::parse(body) else { return Heard::Silence };
         match handshake.kind {
+            // Nobody is there to answer to.
+            _ if handshake.id == 0 => Heard::Silence,
+            // An answer, not a question: two servers would answer each other for ever.
+            Kind::Induction if handshake.extension == MAGIC || handshake.cookie != 0 => Heard::Silence,
             Kind::Induction => {
                 let reply = Handshake {
                     version: VERSION,
@@ -179,7 +183,7 @@ impl Conclusion {
             encryption: 0,
             initial,
             cookie,
-            mtu: self.handshake.mtu.min(1500),
+            mtu: self.handshake.mtu.min(options.mss),
             window: options.flow_window,
             kind: Kind::Conclusion,
             id,

@@ -64,6 +64,8 @@ pub struct Options {
     pub receive_buffer: usize,
     /// Packets on their way at once (`fc`).
     pub flow_window: u32,
+    /// Bytes of an IP packet, at most (`mss`). At most 1500.
+    pub mss: u32,
 }
 
 impl Default for Options {
@@ -88,6 +90,7 @@ impl Default for Options {
             send_buffer: 8192,
             receive_buffer: 8192,
             flow_window: 25_600,
+            mss: 1500,
         }
     }
 }

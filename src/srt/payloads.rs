@@ -13,6 +13,8 @@ const HEADERS: usize = 20 + 8 + 16;
 pub(super) struct Payloads {
     /// Bytes of a payload.
     size: usize,
+    /// Bytes up to which a publisher's own payloads go on as they are.
+    largest: usize,
     /// Whether a publisher's own transport stream is given as it came.
     pass: bool,
     muxer: Muxer,
@@ -28,9 +30,11 @@ impl Payloads {
     /// Payloads of up to `size` bytes, in packets of up to `mss` bytes.
     pub(super) fn new(size: u32, mss: u32, pass: bool) -> Self {
         let fits = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let size = fits(size).min(fits(mss).saturating_sub(HEADERS));
+        let room = fits(mss).saturating_sub(HEADERS);
+        let size = (fits(size).min(room) / PACKET).max(1) * PACKET;
         Self {
-            size: (size / PACKET).max(1) * PACKET,
+            size,
+            largest: LARGEST.min(room).max(size),
             pass,
             muxer: Muxer::new(&MuxOptions::default()),
             tracks: Vec::new(),
@@ -102,7 +106,7 @@ impl Package for Payloads {
     fn pass(&mut self, pieces: &[Bytes], out: &mut Parts) {
         for piece in pieces {
             let mut rest = piece.clone();
-            while rest.len() > self.size.max(LARGEST) {
+            while rest.len() > self.largest {
                 out.packet(rest.split_to(self.size));
             }
             if !rest.is_empty() {

@@ -298,36 +298,44 @@ impl Receiver {
             });
             self.count.lost += (from - self.slots.len()) as u64;
         }
-        if to >= self.slots.len() {
-            self.slots.resize_with(to + 1, || Slot::Missing);
+        // What is behind all that came is given up as it is made room for; the rest of what is missing stands in the losses.
+        let len = self.slots.len();
+        if to >= len {
+            self.slots.resize_with(from.max(len), || Slot::Missing);
+            self.slots.resize_with(to + 1, || Slot::Gone);
+            self.count.dropped += (to + 1 - from.max(len)) as u64;
         }
-        for index in from..=to {
-            if let Some(slot @ Slot::Missing) = self.slots.get_mut(index) {
-                *slot = Slot::Gone;
-                self.count.dropped += 1;
-            }
-        }
-        self.forget_losses(from, to);
+        self.give_up(from, to);
     }
 
-    /// Takes what is between these places out of the losses.
-    fn forget_losses(&mut self, from: usize, to: usize) {
-        let (base, from, to) = (self.base, from as i32, to as i32);
-        let mut kept = VecDeque::new();
-        for loss in self.losses.drain(..) {
-            let (first, last) = (loss.first.since(base), loss.last.since(base));
-            if last < from || first > to {
-                kept.push_back(loss);
-                continue;
-            }
-            if first < from {
-                kept.push_back(Loss { last: base.plus((from - 1).cast_unsigned()), ..loss });
-            }
-            if last > to {
-                kept.push_back(Loss { first: base.plus((to + 1).cast_unsigned()), ..loss });
+    /// What is missing between these places is given up. Costs nothing where nothing is: peers can ask for it as often as
+    /// they like.
+    fn give_up(&mut self, from: usize, to: usize) {
+        let base = self.base;
+        let (Ok(from), Ok(to)) = (i32::try_from(from), i32::try_from(to)) else { return };
+        let start = self.losses.partition_point(|loss| loss.last.since(base) < from);
+        let end = self.losses.partition_point(|loss| loss.first.since(base) <= to);
+        if start >= end {
+            return;
+        }
+        let gone: Vec<Loss> = self.losses.drain(start..end).collect();
+        for loss in &gone {
+            let (first, last) = (loss.first.since(base).max(from), loss.last.since(base).min(to));
+            for index in first..=last {
+                let slot = usize::try_from(index).ok().and_then(|index| self.slots.get_mut(index));
+                if let Some(slot @ Slot::Missing) = slot {
+                    *slot = Slot::Gone;
+                    self.count.dropped += 1;
+                }
             }
         }
-        self.losses = kept;
+        // Parts of the first and the last may be missing still.
+        if let Some(loss) = gone.last().filter(|loss| loss.last.since(base) > to) {
+            self.losses.insert(start, Loss { first: base.plus((to + 1).cast_unsigned()), ..*loss });
+        }
+        if let Some(loss) = gone.first().filter(|loss| loss.first.since(base) < from) {
+            self.losses.insert(start, Loss { last: base.plus((from - 1).cast_unsigned()), ..*loss });
+        }
     }
 
     /// When a payload with this time is to be delivered.
@@ -368,13 +376,7 @@ impl Receiver {
                     if !self.drop_late || self.latency.is_none() || self.due(payload) > now {
                         return None;
                     }
-                    for index in 0..count {
-                        if let Some(slot @ Slot::Missing) = self.slots.get_mut(index) {
-                            *slot = Slot::Gone;
-                            self.count.dropped += 1;
-                        }
-                    }
-                    self.forget_losses(0, count - 1);
+                    self.give_up(0, count - 1);
                 }
             }
         }
@@ -415,7 +417,10 @@ impl Receiver {
                 continue;
             }
             if body.len() + 8 > MAX_RANGES * 8 {
-                break;
+                // One report at a time.
+                loss.report = loss.report.max(now + NAK_MIN);
+                loss.fresh = false;
+                continue;
             }
             put_range(&mut body, loss.first, loss.last);
             loss.fresh = false;
@@ -430,9 +435,10 @@ impl Receiver {
         self.losses.front().map_or_else(|| self.end(), |loss| loss.first)
     }
 
-    /// Packets that there is room for.
-    fn room(&self) -> u32 {
-        (self.max - self.slots.len().min(self.max)) as u32
+    /// Packets that there is room for behind the one that is acknowledged: whoever sends counts from there, too.
+    fn room(&self, next: Seq) -> u32 {
+        let kept = usize::try_from(next.since(self.base)).unwrap_or(0);
+        (self.max - kept.min(self.max)) as u32
     }
 
     /// An acknowledgement that is due: a full one each [`ACK_PERIOD`], a light one when many packets came before.
@@ -442,10 +448,10 @@ impl Receiver {
         let moved = next != self.acked;
         let unheard = self.confirmed != next && now >= self.acked_at + rtt.timeout().max(ACK_PERIOD);
         // Its window was shut.
-        let opened = self.acked_room < 64 && self.room() > self.acked_room;
+        let opened = self.acked_room < 64 && self.room(next) > self.acked_room;
         if due && (moved || unheard || opened) {
             self.number = self.number.wrapping_add(1).max(1);
-            (self.acked, self.acked_at, self.acked_room) = (next, now, self.room());
+            (self.acked, self.acked_at, self.acked_room) = (next, now, self.room(next));
             self.unacked = 0;
             if self.asked.len() >= ASKED {
                 self.asked.pop_front();
@@ -454,7 +460,7 @@ impl Receiver {
             let full = FullAck {
                 rtt: rtt.smoothed() as u32,
                 rtt_var: rtt.variance() as u32,
-                room: self.room().max(2),
+                room: self.room(next).max(2),
                 packet_rate: self.rate.packet_rate,
                 bandwidth: self.rate.packet_rate,
                 byte_rate: self.rate.byte_rate,

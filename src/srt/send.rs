@@ -119,7 +119,8 @@ pub(super) struct SenderOptions {
 
 impl Sender {
     pub(super) fn new(options: &SenderOptions) -> Self {
-        let window = (options.window as usize).clamp(1, 1 << 20);
+        // Fewer than libsrt takes would be none.
+        let window = (options.window as usize).clamp(32, 1 << 20);
         Self {
             kept: VecDeque::new(),
             first: options.initial,
@@ -172,17 +173,15 @@ impl Sender {
     /// The peer has all before `next`. What it has no room for is not sent.
     pub(super) fn acknowledged(&mut self, next: Seq, room: Option<u32>, rtt: &Rtt, now: u64) {
         let count = next.since(self.first);
-        if count > 0 && count as usize <= self.sent {
+        let plausible = count >= 0 && count as usize <= self.sent;
+        if plausible && count > 0 {
             for _ in 0..count {
                 self.forget();
             }
             self.progress = now;
             self.probes = 0;
         }
-        if let Some(room) = room
-            && count >= 0
-            && count as usize <= self.sent
-        {
+        if let Some(room) = room.filter(|_| plausible) {
             // A window that is shut would never be told open to who sends nothing.
             self.window = (room as usize).clamp(2, self.own_window);
         }

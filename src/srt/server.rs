@@ -1,6 +1,6 @@
-//! The server's skin: connections of an [`Endpoint`] to the hub.
+//! The server's skin: connections of an [`Endpoint`](super::endpoint::Endpoint) to the hub.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use super::publish::Sink;
 use super::stream_id::{Mode, StreamId, StreamIdError};
 use super::{Bandwidth, Options, Payload, Reject, SendError, SrtError};
 use crate::config::{self, Config, Vhost};
+use crate::format::mpegts::PACKET as PACKET_OF_TS;
 use crate::hub::{
     Action, CREDENTIALS, Client, ClientKind, Hub, HubError, StreamName, SubscribeOptions, Subscription,
 };
@@ -23,6 +24,8 @@ use crate::net::{ConnectionLimit, Permit};
 const MAX_ASKED: usize = 256;
 /// What comes within so long goes to a player together: a tenth of the least latency in use, and a third of the work.
 const MERGE: Duration = Duration::from_millis(10);
+/// The log is told of a caller that was refused this often, at most.
+const TELL: Duration = Duration::from_secs(1);
 /// Payloads that are taken at once.
 const BATCH: usize = 64;
 /// Bytes that one packet of a buffer counts for, as in libsrt: a packet without IP and UDP.
@@ -42,12 +45,15 @@ pub struct Context {
 /// Lets callers in until the endpoint is stopped; each then has a task of its own.
 pub async fn serve(mut incoming: Incoming, context: Context) {
     let asked = Arc::new(Semaphore::new(MAX_ASKED));
+    let refusals = Arc::new(Refusals::default());
+    // Keys are made of passphrases one at a time, since that is made to take a while.
+    let keys = Arc::new(Semaphore::new(1));
     while let Some(request) = incoming.next().await {
         match asked.clone().try_acquire_owned() {
             Ok(place) => {
-                let context = context.clone();
+                let (context, refusals, keys) = (context.clone(), refusals.clone(), keys.clone());
                 tokio::spawn(async move {
-                    let mut guest = Guest { id: SessionId::next(), context };
+                    let mut guest = Guest { id: SessionId::next(), context, refusals, keys };
                     if let Some(role) = guest.admit(request).await {
                         drop(place);
                         guest.run(role).await;
@@ -63,6 +69,26 @@ pub async fn serve(mut incoming: Incoming, context: Context) {
 struct Guest {
     id: SessionId,
     context: Context,
+    refusals: Arc<Refusals>,
+    keys: Arc<Semaphore>,
+}
+
+/// What the log was told of callers that were refused: one packet is all that it takes to be one.
+#[derive(Default)]
+struct Refusals(Mutex<(Option<Instant>, u64)>);
+
+impl Refusals {
+    /// Whether to tell of one more, and how many were passed over since the last.
+    fn tell(&self, now: Instant) -> Option<u64> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.0.is_some_and(|at| now < at + TELL) {
+            told.1 += 1;
+            return None;
+        }
+        let silent = told.1;
+        *told = (Some(now), 0);
+        Some(silent)
+    }
 }
 
 /// What a caller was let in for.
@@ -106,7 +132,13 @@ impl Guest {
         match self.ask(request).await {
             Ok(role) => Some(role),
             Err((request, Refusal(reason, why))) => {
-                log::warn!(session:% = self.id; "SRT caller {peer} refused: {why}");
+                match self.refusals.tell(Instant::now()) {
+                    None => log::debug!(session:% = self.id; "SRT caller {peer} refused: {why}"),
+                    Some(0) => log::warn!(session:% = self.id; "SRT caller {peer} refused: {why}"),
+                    Some(n) => {
+                        log::warn!(session:% = self.id; "SRT caller {peer} refused: {why}; and {n} more before");
+                    }
+                }
                 if let Some(request) = request {
                     request.reject(reason);
                 }
@@ -160,7 +192,7 @@ impl Guest {
                     Ok(subscription) => Box::new(subscription),
                     Err(error) => return Err((Some(request), error.into())),
                 };
-                let connection = request.accept(&options).map_err(|error| refused(&error))?;
+                let connection = self.accept(request, options).await?;
                 log::info!(session:% = self.id; "srt-play of {name} from {peer} started{}", secured(&connection));
                 Ok(Role::Play { connection, subscription, permit })
             }
@@ -169,7 +201,7 @@ impl Guest {
                 if let Err(error) = hub.may_publish(&admission, now) {
                     return Err((Some(request), error.into()));
                 }
-                let connection = request.accept(&options).map_err(|error| refused(&error))?;
+                let connection = self.accept(request, options).await?;
                 let publisher = hub.publish(admission, now).map_err(|error| (None, error.into()))?;
                 let sink = Sink::new(publisher, self.id, vhost.srt.pass_through, srt.sei_filter);
                 log::info!(session:% = self.id; "srt-publish of {name} from {peer} started{}", secured(&connection));
@@ -181,6 +213,26 @@ impl Guest {
                     permit,
                 })
             }
+        }
+    }
+
+    /// Lets it in, if its passphrase is right.
+    async fn accept(
+        &self,
+        request: Request,
+        options: Options,
+    ) -> Result<Connection, (Option<Request>, Refusal)> {
+        if !request.is_encrypted() {
+            return request.accept(&options).map_err(|error| refused(&error));
+        }
+        let turn = self.keys.clone().acquire_owned().await;
+        let accept = move || {
+            let _turn = turn;
+            request.accept(&options)
+        };
+        match tokio::task::spawn_blocking(accept).await {
+            Ok(accepted) => accepted.map_err(|error| refused(&error)),
+            Err(_) => Err((None, Refusal(Reject::SYSTEM, "its passphrase could not be verified".to_owned()))),
         }
     }
 
@@ -204,7 +256,12 @@ impl Guest {
             config::MergeWindow::Fixed(window) => window.min(MERGE),
         };
         let mut ready = tokio::time::Instant::now();
+        // Whole transport packets.
+        let most = connection.max_payload() / PACKET_OF_TS * PACKET_OF_TS;
         let why = loop {
+            if most == 0 {
+                break "its packets (mss) are too small for a transport stream";
+            }
             let next = async {
                 tokio::time::sleep_until(ready).await;
                 subscription.next().await
@@ -212,7 +269,10 @@ impl Guest {
             tokio::select! {
                 batch = next => {
                     ready = tokio::time::Instant::now() + merge;
-                    let Some(batch) = batch else { break "the stream ended" };
+                    let Some(mut batch) = batch else { break "the stream ended" };
+                    if batch.iter().any(|payload| payload.len() > most) {
+                        batch = batch.iter().flat_map(|payload| pieces(payload, most)).collect();
+                    }
                     match connection.send_many(&batch, Instant::now()) {
                         Ok(()) => {}
                         Err(SendError::Ended) => break connection.ended().map_or("closed", |end| end.text()),
@@ -277,6 +337,12 @@ impl Guest {
     }
 }
 
+/// A payload in parts of up to `most` bytes.
+fn pieces(payload: &Bytes, most: usize) -> impl Iterator<Item = Bytes> {
+    let parts = (0..payload.len()).step_by(most.max(1));
+    parts.map(move |at| payload.slice(at..payload.len().min(at.saturating_add(most))))
+}
+
 /// What was told to the peer already.
 fn refused(error: &SrtError) -> (Option<Request>, Refusal) {
     let reason = if let SrtError::Refused(reason) = error { *reason } else { Reject::RESOURCE };
@@ -315,6 +381,7 @@ fn options(config: &Config, vhost: &Vhost, mode: Mode) -> Options {
         idle_timeout: srt.peer_idle_timeout,
         send_buffer: packets(srt.send_buffer),
         receive_buffer: packets(srt.receive_buffer),
+        mss: srt.mss,
         ..Options::default()
     }
 }

@@ -41,7 +41,8 @@ pub(super) struct Driver {
     waiting: HashMap<Peer, Instant>,
     refused: HashMap<Peer, (Instant, Datagram)>,
     timers: BinaryHeap<Reverse<(Instant, u32)>>,
-    received: Received,
+    /// Not there while it is looked through.
+    received: Option<Received>,
     out: Vec<Datagram>,
     /// Sessions that got something in this round.
     heard: Vec<u32>,
@@ -68,7 +69,7 @@ impl Driver {
             waiting: HashMap::new(),
             refused: HashMap::new(),
             timers: BinaryHeap::new(),
-            received: Received::default(),
+            received: None,
             out: Vec::new(),
             heard: Vec::new(),
         }
@@ -171,19 +172,20 @@ impl Driver {
 
     /// Receives a batch; `false`: there was nothing.
     fn receive(&mut self) -> bool {
-        let mut received = std::mem::take(&mut self.received);
+        let mut received = self.received.take().unwrap_or_default();
         let got = self.shared.socket.receive(&mut received);
         let now = Instant::now();
         for (datagram, from) in received.datagrams() {
             self.datagram(datagram, from, now);
         }
-        self.received = received;
+        self.received = Some(received);
         // Other errors than WouldBlock are of the network, and of one datagram.
         got.map_or_else(|e| e.kind() != std::io::ErrorKind::WouldBlock, |count| count > 0)
     }
 
     fn datagram(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
-        let Some(id) = destination(datagram) else { return };
+        // Nobody can be there.
+        let Some(id) = destination(datagram).filter(|_| from.port() != 0) else { return };
         if id == 0
             && let Some(&id) = self.meetings.get(&from)
         {
@@ -298,7 +300,8 @@ impl Driver {
                 entry.link.readable.notify_one();
             }
         }
-        let deadline = locked.session.deadline();
+        // What it could not do in this turn it does in the next, when others had theirs.
+        let deadline = locked.session.deadline().max(now + Duration::from_micros(1));
         drop(locked);
         if ended.is_some() {
             return self.remove(id);
