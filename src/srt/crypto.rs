@@ -626,6 +626,9 @@ mod tests {
                     assert_ne!(&sent[..24], b"some payload of a packet");
                     assert_eq!(sent.len(), 24 + from.overhead());
                     assert_eq!(to.decrypt(&header, &sent).unwrap(), &b"some payload of a packet"[..]);
+                    // Sent again it is the same, as for libsrt.
+                    let again = DataHeader { again: true, ..header };
+                    assert_eq!(to.decrypt(&again, &sent).unwrap(), &b"some payload of a packet"[..]);
                     let changed = DataHeader { timestamp: 6, ..header };
                     assert_eq!(to.decrypt(&changed, &sent).is_some(), mode == CipherMode::Ctr);
                 }

@@ -277,3 +277,32 @@ impl Crypto {
         self.mode() == super::crypto::CipherMode::Ctr || version > 0x0001_0503
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_servers_do_not_answer_each_other() {
+        let (now, peer) = (Instant::now(), "192.0.2.1:10080".parse().unwrap());
+        let desk = Listener::new(now);
+        let question = Handshake {
+            version: 4,
+            encryption: 0,
+            extension: 2,
+            initial: Seq::new(1),
+            mtu: 1500,
+            window: 8192,
+            kind: Kind::Induction,
+            id: 7,
+            cookie: 0,
+            address: [0; 16],
+        };
+        let heard = |handshake: Handshake| desk.handshake(&handshake.body(None, false), 0, peer, now);
+        let Heard::Reply(reply) = heard(question) else { panic!("a question") };
+        let answer = Handshake::parse(&reply.body).unwrap().0;
+        for silent in [answer, Handshake { id: 0, ..question }, Handshake { cookie: 1, ..question }] {
+            assert!(matches!(heard(silent), Heard::Silence), "{silent:?}");
+        }
+    }
+}

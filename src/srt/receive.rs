@@ -529,3 +529,69 @@ impl Rate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::srt::packet::KeyFlag;
+
+    const RTT: Rtt = Rtt::START;
+
+    fn receiver() -> Receiver {
+        Receiver::new(&ReceiverOptions {
+            initial: Seq::new(0x7fff_fff0),
+            max: 100,
+            latency: Some(120_000),
+            drop_late: true,
+            nak_report: true,
+            loss_max_ttl: 0,
+            begin: (0, 0),
+        })
+    }
+
+    fn take(receiver: &mut Receiver, place: u32) {
+        let header = DataHeader {
+            seq: Seq::new(0x7fff_fff0).plus(place),
+            place: 3,
+            key: KeyFlag::None,
+            again: false,
+            message: 1,
+            timestamp: 0,
+            to: 1,
+        };
+        assert_eq!(receiver.arrived(&header, 100, 0), Arrival::New, "{place}");
+        receiver.put(&header, Some(Bytes::from_static(&[0; 100])), 0);
+    }
+
+    #[test]
+    fn what_is_given_up_is_counted_once_and_the_rest_is_missing_still() {
+        let mut receiver = receiver();
+        take(&mut receiver, 0);
+        take(&mut receiver, 20);
+        take(&mut receiver, 30);
+        let seq = |place| Seq::new(0x7fff_fff0).plus(place);
+        for _ in 0..3 {
+            receiver.drop_request(seq(5), seq(25));
+            assert_eq!(receiver.count.dropped, 15 + 5);
+        }
+        let mut expected = Vec::new();
+        put_range(&mut expected, seq(1), seq(4));
+        put_range(&mut expected, seq(26), seq(29));
+        assert_eq!(receiver.report(&RTT, 0), Some(expected));
+        // And behind all that came.
+        receiver.drop_request(seq(35), seq(40));
+        assert_eq!((receiver.count.dropped, receiver.slots.len()), (26, 41));
+        assert_eq!(receiver.acknowledgeable(), seq(1));
+        receiver.drop_request(seq(0), seq(99));
+        assert_eq!((receiver.count.dropped, receiver.losses.len()), (97, 0));
+    }
+
+    #[test]
+    fn room_is_what_is_free_behind_the_acknowledged() {
+        let mut receiver = receiver();
+        take(&mut receiver, 0);
+        take(&mut receiver, 60);
+        let ack = receiver.ack(&RTT, 10_000).unwrap();
+        assert_eq!((ack.next, ack.full.map(|full| full.room)), (Seq::new(0x7fff_fff1), Some(99)));
+    }
+}

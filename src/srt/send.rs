@@ -413,6 +413,33 @@ mod tests {
     }
 
     #[test]
+    fn a_window_of_nothing_is_as_small_as_they_get() {
+        for window in [0, 1, u32::MAX] {
+            let mut sender = Sender::new(&SenderOptions {
+                initial: Seq::new(7),
+                max: 100,
+                window,
+                late: None,
+                peer_reports: true,
+                bandwidth: Bandwidth::Unlimited,
+            });
+            sender.acknowledged(Seq::new(7), Some(0), &RTT, 0);
+            push(&mut sender, 40, 0);
+            assert_eq!(drain(&mut sender, 0).len(), 2, "{window}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_was_shut_opens_again() {
+        let mut sender = sender(Bandwidth::Unlimited);
+        sender.acknowledged(Seq::new(0x7fff_fffe), Some(2), &RTT, 0);
+        push(&mut sender, 30, 0);
+        assert_eq!(drain(&mut sender, 0).len(), 2);
+        sender.acknowledged(Seq::new(0), Some(100), &RTT, 10_000);
+        assert_eq!(drain(&mut sender, 10_000).len(), 28);
+    }
+
+    #[test]
     fn what_is_reported_is_sent_again_once_a_round_trip() {
         let mut sender = sender(Bandwidth::Unlimited);
         push(&mut sender, 4, 0);
