@@ -14,6 +14,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::attempt::Attempt;
 use super::caller::Caller;
 use super::listener::Conclusion;
 use super::rendezvous::Meeting;
@@ -118,25 +119,23 @@ enum Opening {
 }
 
 impl Opening {
-    fn peer(&self) -> SocketAddr {
+    fn attempt(&self) -> &Attempt {
         match self {
-            Self::Call(call) => call.peer(),
-            Self::Meeting(meeting) => meeting.peer(),
+            Self::Call(call) => call.attempt(),
+            Self::Meeting(meeting) => meeting.attempt(),
         }
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.attempt().peer()
     }
 
     fn local_id(&self) -> u32 {
-        match self {
-            Self::Call(call) => call.local_id(),
-            Self::Meeting(meeting) => meeting.local_id(),
-        }
+        self.attempt().local_id()
     }
 
     fn deadline(&self) -> Instant {
-        match self {
-            Self::Call(call) => call.deadline(),
-            Self::Meeting(meeting) => meeting.deadline(),
-        }
+        self.attempt().deadline()
     }
 
     fn poll(&mut self, now: Instant, out: &mut Vec<Datagram>) -> Result<(), SrtError> {

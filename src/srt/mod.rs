@@ -17,6 +17,7 @@
 //! these together, [`listener`], [`caller`] and [`rendezvous`] are how one begins; [`endpoint`] puts them on a socket; [`server`] lets
 //! callers into the hub.
 
+mod attempt;
 pub mod caller;
 pub mod crypto;
 mod drift;

@@ -4,33 +4,23 @@
 //! agreement. What gets lost is repeated by who waits.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::SrtError;
-use super::caller::{answered, key_field, own_crypto, request};
-use super::crypto::Crypto;
+use super::attempt::Attempt;
 use super::handshake::{Handshake, Kind, MAGIC, Reject, VERSION};
-use super::listener::{Conclusion, wire_address};
+use super::listener::Conclusion;
 use super::options::Options;
-use super::packet::{Control, Packet, Seq, control, kind};
-use super::session::{Agreed, Datagram, Session};
-
-/// What is not answered is said again after this.
-const AGAIN: Duration = Duration::from_millis(250);
+use super::packet::{Control, Packet};
+use super::session::{Datagram, Session};
 
 /// A rendezvous that is on its way: sans-IO like [`Session`], which it becomes.
 #[derive(Debug)]
 pub struct Meeting {
-    options: Options,
-    to: SocketAddr,
-    id: u32,
-    initial: Seq,
+    attempt: Attempt,
     cookie: u32,
-    begin: Instant,
-    next: Instant,
-    crypto: Option<Crypto>,
     /// The peer's socket, and whether we are who asks: known once it waved.
     peer: Option<(u32, bool)>,
 }
@@ -58,40 +48,12 @@ impl Meeting {
         cookie: u32,
         now: Instant,
     ) -> Result<Self, SrtError> {
-        if let Some(wrong) = options.wrong() {
-            return Err(SrtError::Options(wrong));
-        }
-        let crypto = own_crypto(options)?;
-        let (initial, cookie) = (Seq::new(initial), cookie.max(1));
-        Ok(Self {
-            options: options.clone(),
-            to,
-            id,
-            initial,
-            cookie,
-            begin: now,
-            next: now,
-            crypto,
-            peer: None,
-        })
+        let attempt = Attempt::new(to, options, id, initial, now)?;
+        Ok(Self { attempt, cookie: cookie.max(1), peer: None })
     }
 
-    /// Who is met.
-    #[must_use]
-    pub fn peer(&self) -> SocketAddr {
-        self.to
-    }
-
-    /// Our socket's number.
-    #[must_use]
-    pub fn local_id(&self) -> u32 {
-        self.id
-    }
-
-    /// When [`Meeting::poll`] has something to do.
-    #[must_use]
-    pub fn deadline(&self) -> Instant {
-        self.next.min(self.begin + self.options.connect_timeout)
+    pub(super) fn attempt(&self) -> &Attempt {
+        &self.attempt
     }
 
     /// Sends what is due.
@@ -99,40 +61,21 @@ impl Meeting {
     /// # Errors
     /// [`SrtError::NoAnswer`] when nobody came in time.
     pub fn poll(&mut self, now: Instant, out: &mut Vec<Datagram>) -> Result<(), SrtError> {
-        if now >= self.begin + self.options.connect_timeout {
-            return Err(SrtError::NoAnswer(self.to));
-        }
-        if now >= self.next {
-            self.next = now + AGAIN;
-            let timestamp = now.saturating_duration_since(self.begin).as_micros() as u32;
-            let head = control(kind::HANDSHAKE, 0, 0, timestamp, self.peer.map_or(0, |(id, _)| id));
-            out.push(Datagram { to: self.to, head, body: self.body().into() });
+        if self.attempt.is_due(now)? {
+            out.push(self.attempt.datagram(self.peer.map_or(0, |(id, _)| id), self.body(), now));
         }
         Ok(())
     }
 
     fn handshake(&self, kind: Kind) -> Handshake {
-        Handshake {
-            version: VERSION,
-            encryption: key_field(&self.options, self.crypto.as_ref()),
-            extension: if kind == Kind::Wave { MAGIC } else { 0 },
-            initial: self.initial,
-            mtu: 1500,
-            window: self.options.flow_window,
-            kind,
-            id: self.id,
-            cookie: self.cookie,
-            address: wire_address(self.to.ip()),
-        }
+        let extension = if kind == Kind::Wave { MAGIC } else { 0 };
+        Handshake { extension, cookie: self.cookie, ..self.attempt.handshake(kind) }
     }
 
     fn body(&self) -> Vec<u8> {
         match self.peer {
             None => self.handshake(Kind::Wave).body(None, true),
-            Some((_, true)) => {
-                let extensions = request(&self.options, self.crypto.as_ref());
-                self.handshake(Kind::Conclusion).body(Some(&extensions), true)
-            }
+            Some((_, true)) => self.handshake(Kind::Conclusion).body(Some(&self.attempt.request()), true),
             Some((_, false)) => self.handshake(Kind::Conclusion).body(None, false),
         }
     }
@@ -156,7 +99,7 @@ impl Meeting {
             Kind::Rejection(reason) => return Err(SrtError::Refused(reason)),
             _ => return Ok(None),
         }
-        let peer = self.to;
+        let peer = self.attempt.peer();
         let conclusion = Conclusion { peer, handshake, extensions, arrival: now, timestamp };
         let refuse = |reason, out: &mut Vec<Datagram>| {
             out.push(conclusion.reject(reason));
@@ -167,7 +110,7 @@ impl Meeting {
         }
         let asking = asks(self.cookie, handshake.cookie).ok_or_else(|| refuse(Reject::COOKIE, out))?;
         if self.peer.is_none() {
-            self.next = now;
+            self.attempt.hurry(now);
         }
         self.peer = Some((handshake.id, asking));
         if handshake.kind == Kind::Wave || conclusion.extensions.capabilities.is_none() {
@@ -183,34 +126,28 @@ impl Meeting {
         if let Some(reason) = conclusion.unacceptable() {
             return Err(refuse(reason, out));
         }
-        let session = conclusion.agree(self.id, self.initial, self.cookie, &self.options, now);
+        let session = conclusion.agree(
+            self.attempt.local_id(),
+            self.attempt.initial(),
+            self.cookie,
+            self.attempt.options(),
+            now,
+        );
         session.map(Some).map_err(|reason| refuse(reason, out))
     }
 
     /// The answer to what we asked for.
     fn agree(&mut self, answer: &Conclusion) -> Result<Session, SrtError> {
-        let handshake = &answer.handshake;
-        let capabilities = answered(handshake, &answer.extensions, self.crypto.as_ref())?;
-        let agreement = self.handshake(Kind::Agreement).body(None, false);
-        Ok(Session::new(Agreed {
-            begin: self.begin,
-            peer: self.to,
-            local_id: self.id,
-            peer_id: handshake.id,
-            initial: (self.initial, handshake.initial),
-            arrival: (answer.arrival, answer.timestamp),
-            capabilities,
-            mtu: handshake.mtu.min(1500),
-            window: handshake.window,
-            crypto: self.crypto.take(),
-            options: &self.options,
-            answer: Some(Bytes::from(agreement)),
-        }))
+        let agreement = Bytes::from(self.handshake(Kind::Agreement).body(None, false));
+        let arrival = (answer.arrival, answer.timestamp);
+        self.attempt.session(&answer.handshake, &answer.extensions, arrival, Some(agreement))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn wire(datagram: &Datagram) -> Vec<u8> {
