@@ -10,8 +10,8 @@ use crate::config;
 
 /// How often the process looks at its size.
 const EVERY: Duration = Duration::from_secs(10);
-/// Growth since the last time that is worth a walk through the heap, in KiB.
-const GROWTH: u64 = 2 * 1024;
+/// Bytes that were freed since the last time that are worth giving back.
+const WORTH: usize = 2 * 1024 * 1024;
 
 /// Bytes for the rings of all streams: as configured, or a quarter of what the machine or the container has.
 pub(super) fn for_rings(config: &config::Server) -> usize {
@@ -42,32 +42,43 @@ fn machine() -> Option<u64> {
 #[derive(Debug)]
 pub(super) struct Memory {
     looked: Instant,
-    /// Resident memory after the last trim, in KiB.
-    trimmed: u64,
+    /// Bytes that are free, and are the system's again.
+    given_back: usize,
 }
 
 impl Memory {
     pub(super) fn new(now: Instant) -> Self {
         keep_large_apart();
-        Self { looked: now, trimmed: 0 }
+        Self { looked: now, given_back: 0 }
     }
 
-    /// Gives memory back if the process has grown. Call it about once a second.
+    /// Gives memory back that was freed. Call it about once a second.
     pub(super) fn tick(&mut self, now: Instant) {
         if now.saturating_duration_since(self.looked) < EVERY {
             return;
         }
         self.looked = now;
-        if resident().is_some_and(|kib| kib > self.trimmed + GROWTH) {
+        // What is free now need not have been when the process was largest: its size says nothing.
+        let free = free();
+        self.given_back = self.given_back.min(free);
+        if free - self.given_back > WORTH {
             trim();
-            self.trimmed = resident().unwrap_or(0);
+            self.given_back = free;
         }
     }
 }
 
-/// Resident memory of this process in KiB.
-fn resident() -> Option<u64> {
-    kib("/proc/self/status", "VmRSS:")
+/// Bytes of the heap that nobody uses.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code, reason = "there is no safe way to call it")]
+fn free() -> usize {
+    // SAFETY: mallinfo2(3) takes nothing, and may be called at any time.
+    unsafe { libc::mallinfo2() }.fordblks
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn free() -> usize {
+    0
 }
 
 /// The number in the line of `file` that begins with `name`.
@@ -107,6 +118,11 @@ fn keep_large_apart() {}
 mod tests {
     use super::*;
 
+    /// Resident memory of this process in KiB.
+    fn resident() -> Option<u64> {
+        kib("/proc/self/status", "VmRSS:")
+    }
+
     #[test]
     fn sizes_are_known() {
         assert!(resident().unwrap() > 1000);
@@ -122,15 +138,19 @@ mod tests {
     fn what_was_freed_goes_back() {
         // Other tests take and free memory of this process meanwhile: once is enough.
         let went_back = || {
+            let begin = Instant::now();
+            let mut memory = Memory::new(begin);
             // Many small pieces, with every 64th kept: the heap's end stays in use, so nothing goes by itself.
             let mut pieces: Vec<Option<Vec<u8>>> = (0..40_000).map(|n| Some(vec![n as u8; 1024])).collect();
+            // It was looked at when it was largest.
+            memory.tick(begin + EVERY);
             for (n, piece) in pieces.iter_mut().enumerate() {
                 if n % 64 != 63 {
                     *piece = None;
                 }
             }
             let before = resident().unwrap();
-            trim();
+            memory.tick(begin + 2 * EVERY);
             resident().unwrap() + 20 * 1024 < before
         };
         assert!((0..50).any(|_| went_back()));
