@@ -143,9 +143,13 @@ fn from_disk() {
         let server = with(variant, &[(hls!("PATH"), root.to_str().unwrap())]);
         publisher(Program::ffmpeg, clip, &server.rtmp("demo")).end().clean();
         let file = root.join("live/demo.m3u8");
-        let last = root.join(if variant == "ts" { "live/demo.m3u8" } else { "live/demo/v0.m3u8" });
-        let ended = || std::fs::read_to_string(&last).is_ok_and(|text| text.contains("#EXT-X-ENDLIST"));
-        wait_until("the end of the playlist", ended);
+        let lists: &[&str] =
+            if variant == "ts" { &["live/demo.m3u8"] } else { &["live/demo/v0.m3u8", "live/demo/a1.m3u8"] };
+        let has_ended = |name: &&str| {
+            std::fs::read_to_string(root.join(name)).is_ok_and(|text| text.contains("#EXT-X-ENDLIST"))
+        };
+        let ended = || lists.iter().all(has_ended);
+        wait_until("the end of the playlists", ended);
         drop(server);
         let frames = Frames::of_file(&file, clip, form);
         let source = Frames::of_clip(clip, if form == Form::Ts { Form::FlvAsTs } else { Form::Flv });
