@@ -145,7 +145,10 @@ impl Client {
     /// A client that trusts what the system trusts, and who the certificates in the PEM file `ca` say. Both are read when the
     /// first https request is made.
     #[must_use]
-    #[cfg_attr(not(feature = "tls"), allow(unused_variables, clippy::needless_pass_by_value))]
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(unused_variables, clippy::needless_pass_by_value, reason = "only TLS trusts")
+    )]
     pub fn new(ca: Option<PathBuf>) -> Self {
         Self {
             pool: Pool::default(),
@@ -155,7 +158,10 @@ impl Client {
     }
 
     /// Trusts others from now on: what `ca` says (now), and the system. For connections to come.
-    #[cfg_attr(not(feature = "tls"), allow(unused_variables, clippy::needless_pass_by_value))]
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(unused_variables, clippy::needless_pass_by_value, reason = "only TLS trusts")
+    )]
     pub fn set_ca(&self, ca: Option<PathBuf>) {
         #[cfg(feature = "tls")]
         self.trust.set(ca);
