@@ -6,7 +6,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | top | [`server`]: assembly, listeners, signals, limits |
-//! | protocols | `rtmp` `srt` `http_live` `hls` `dash`: one protocol, one folder, one feature · `record`: files, and their playback · `control`: the HTTP API, callbacks, metrics |
+//! | protocols | `rtmp` `srt` `webrtc` `http_live` `hls` `dash`: one protocol, one folder, one feature · `record`: files, and their playback · `control`: the HTTP API, callbacks, metrics |
 //! | built once | `segments`: a live stream cut into segments, for HLS and DASH |
 //! | access | `access`: who may publish, play and administer |
 //! | shared | [`net`]: sockets and the HTTP front, which knows players |
@@ -46,3 +46,5 @@ pub mod segments;
 pub mod server;
 #[cfg(feature = "srt")]
 pub mod srt;
+#[cfg(feature = "webrtc")]
+pub mod webrtc;

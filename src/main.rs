@@ -209,6 +209,7 @@ fn features() -> Vec<&'static str> {
         ("srs-conf", cfg!(feature = "srs-conf")),
         ("srt", cfg!(feature = "srt")),
         ("tls", cfg!(feature = "tls")),
+        ("webrtc", cfg!(feature = "webrtc")),
         ("bench", cfg!(feature = "bench")),
     ];
     all.into_iter().filter_map(|(name, built)| built.then_some(name)).collect()

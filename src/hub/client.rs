@@ -82,6 +82,10 @@ pub enum ClientKind {
     HlsPlay,
     /// HTTP reader of `.mp3`.
     Mp3Play,
+    /// WebRTC player.
+    RtcPlay,
+    /// WebRTC publisher.
+    RtcPublish,
     /// RTMP player.
     RtmpPlay,
     /// SRT player.
@@ -94,7 +98,7 @@ pub enum ClientKind {
 
 impl ClientKind {
     /// All kinds, for tables by kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::AacPlay,
         Self::DashPlay,
         Self::FlashPublish,
@@ -103,6 +107,8 @@ impl ClientKind {
         Self::HaivisionPublish,
         Self::HlsPlay,
         Self::Mp3Play,
+        Self::RtcPlay,
+        Self::RtcPublish,
         Self::RtmpPlay,
         Self::SrtPlay,
         Self::SrtPublish,
@@ -121,6 +127,8 @@ impl ClientKind {
             Self::HaivisionPublish => "haivision-publish",
             Self::HlsPlay => "hls-play",
             Self::Mp3Play => "mp3-play",
+            Self::RtcPlay => "rtc-play",
+            Self::RtcPublish => "rtc-publish",
             Self::RtmpPlay => "rtmp-play",
             Self::SrtPlay => "srt-play",
             Self::SrtPublish => "srt-publish",
@@ -131,7 +139,14 @@ impl ClientKind {
     /// Whether it is a reader's.
     #[must_use]
     pub const fn reads(self) -> bool {
-        !matches!(self, Self::FlashPublish | Self::FmlePublish | Self::HaivisionPublish | Self::SrtPublish)
+        !matches!(
+            self,
+            Self::FlashPublish
+                | Self::FmlePublish
+                | Self::HaivisionPublish
+                | Self::RtcPublish
+                | Self::SrtPublish
+        )
     }
 
     /// Place in [`ClientKind::ALL`].

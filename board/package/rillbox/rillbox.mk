@@ -35,7 +35,8 @@ RILLBOX_FEATURE_LIST = $(subst $(space),$(comma),$(strip \
 	$(if $(BR2_PACKAGE_RILLBOX_METRICS),metrics) \
 	$(if $(BR2_PACKAGE_RILLBOX_SRS_CONF),srs-conf) \
 	$(if $(BR2_PACKAGE_RILLBOX_SRT),srt) \
-	$(if $(BR2_PACKAGE_RILLBOX_TLS),tls)))
+	$(if $(BR2_PACKAGE_RILLBOX_TLS),tls) \
+	$(if $(BR2_PACKAGE_RILLBOX_WEBRTC),webrtc)))
 RILLBOX_FEATURES = \
 	$(or $(if $(BR2_PACKAGE_RILLBOX_LITE),lite),$(if $(BR2_PACKAGE_RILLBOX_FULL),full),$(RILLBOX_FEATURE_LIST))
 
