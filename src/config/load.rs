@@ -500,7 +500,7 @@ mod tests {
             ("[rtmp]\nlisen = 1", "r.toml:2: rtmp.lisen: unknown key; did you mean \"listen\"?"),
             (
                 "[play]\nx = 1",
-                "r.toml:1: play: unknown key; expected one of: access, api, server, log, tls, rtmp, http, delivery, heartbeat, metrics, srt, vhost",
+                "r.toml:1: play: unknown key; expected one of: access, api, server, log, tls, rtmp, http, delivery, heartbeat, metrics, srt, webrtc, vhost",
             ),
             ("[rmtp]\nx = 1", "r.toml:1: rmtp: unknown key; did you mean \"rtmp\"?"),
             ("rtmp = 1", "r.toml:1: rtmp: expected a section, found 1"),

@@ -45,8 +45,8 @@ pub use self::store::{StoreError, store};
 pub use self::value::Bandwidth;
 pub use self::value::duration as duration_of;
 pub use self::value::{
-    Admission, Duplicate, Encryption, LogTarget, MergeWindow, OnError, PlaylistType, Ratio, Size, Variant,
-    Wait,
+    Admission, DtlsRole, Duplicate, Encryption, IpFamily, LogTarget, MergeWindow, OnError, PlaylistType,
+    Ratio, Size, Transports, Variant, Wait,
 };
 pub use self::value::{Free, Fsync, RecordFormat, RecordPlan, TimeJitter};
 pub use self::vhost::{Vhosts, matches};
@@ -91,6 +91,9 @@ section! {
         /// SRT, for publishers and players.
         #[cfg(feature = "srt")]
         live srt: Srt = Srt::default();
+        /// WebRTC, for browsers that publish and play.
+        #[cfg(feature = "webrtc")]
+        live webrtc: Webrtc = Webrtc::default();
         /// What holds for streams.
         live vhost: Vhosts = Vhosts::default();
     }
@@ -379,6 +382,44 @@ section! {
     }
 }
 
+#[cfg(feature = "webrtc")]
+section! {
+    /// WebRTC, for browsers that publish and play. Sessions are asked for over HTTP, where http.listen and api.listen say:
+    /// `/rtc/v1/whip/?app=live&stream=demo` and `/rtc/v1/whep/?app=live&stream=demo`, or `/live/demo/whip` and `/live/demo/whep`.
+    pub struct Webrtc {
+        /// Whether WebRTC is served.
+        live enabled: bool = true;
+        /// Where media of all sessions comes and goes (UDP). `[::]` is all addresses, IPv4 too.
+        restart listen: Vec<SocketAddr> = any(8000);
+        /// The same over TCP, for networks that let no UDP through.
+        restart tcp_listen: Vec<SocketAddr> = any(8000);
+        /// Addresses at which peers are told to reach this server: "192.0.2.1", "[2001:db8::1]", with a port where another one
+        /// is forwarded here ("192.0.2.1:18000"), a name, "$VARIABLE" of the environment; "*" is the address by which a peer
+        /// asked for its session, and those of this machine. A peer can add one: `?eip=192.0.2.1`.
+        live candidates: Vec<String> = vec!["*".to_owned()];
+        /// Whether "*" stands for addresses of this machine, too.
+        live detect_addresses: bool = true;
+        /// Whether "*" stands for the host that the peer asked over HTTP, too.
+        live host_as_candidate: bool = true;
+        /// Whether that host is looked up when it is a name.
+        live resolve_host: bool = true;
+        /// Whether such a name is told to the peer as it is.
+        live keep_host: bool = false;
+        /// Addresses of which kind "*" stands for: "ipv4", "ipv6" or "all".
+        live ip_family: IpFamily = IpFamily::All;
+        /// By what peers are invited to come: "udp", "tcp" or "all".
+        live transports: Transports = Transports::All;
+        /// ICE servers that peers are told of (`Link`), e.g. "stun:stun.example.com:3478". This server needs none.
+        live ice_servers: Vec<String> = Vec::new();
+        /// How long a session may take until its media can flow.
+        live connect_timeout: Duration = secs(20), secs(1)..=secs(300);
+        /// A peer that says nothing for so long is gone.
+        live idle_timeout: Duration = secs(30), secs(5)..=secs(600);
+        /// A publisher that is there and sends nothing for so long is gone.
+        live publish_timeout: Duration = secs(30), secs(1)..=secs(600);
+    }
+}
+
 section! {
     /// What holds for the streams of a vhost.
     pub struct Vhost {
@@ -415,6 +456,9 @@ section! {
         /// SRT publishers and players.
         #[cfg(feature = "srt")]
         live srt: VhostSrt = VhostSrt::default();
+        /// WebRTC publishers and players.
+        #[cfg(feature = "webrtc")]
+        live webrtc: VhostWebrtc = VhostWebrtc::default();
     }
 }
 
@@ -625,6 +669,38 @@ section! {
         /// Whether SRT and HTTP-TS players get the transport stream of an SRT publisher as it came; otherwise it is made anew
         /// of its frames.
         live pass_through: bool = true;
+    }
+}
+
+#[cfg(feature = "webrtc")]
+section! {
+    /// WebRTC publishers and players.
+    pub struct VhostWebrtc {
+        /// Whether streams are published and played by WebRTC.
+        live enabled: bool = true;
+        /// A stream nobody publishes: "no" answers 404, a duration lets the player's request wait for so long, a minute at most.
+        live wait: Wait = Wait::No;
+        /// Whether what publishers of other protocols send is played by WebRTC.
+        live from_others: bool = true;
+        /// Whether what WebRTC publishers send is given to all other protocols.
+        live to_others: bool = true;
+        /// Who begins DTLS with a peer that leaves it to us: "passive" is the peer, "active" is this server.
+        live dtls_role: DtlsRole = DtlsRole::Passive;
+        /// Whether packets that were lost are sent again.
+        live nack: bool = true;
+        /// Whether publishers are told when each packet came, from which they learn how much they can send.
+        live transport_cc: bool = true;
+        /// How often a publisher is asked for a key frame while players of other protocols, which can't ask, are there.
+        live key_frame_interval: Duration = secs(6), Duration::from_millis(500)..=secs(30);
+        /// Whether pictures that depend on later ones (B-frames) are sent to players; browsers show them late or not at all.
+        /// Otherwise those that nothing depends on are left out.
+        live keep_b_frames: bool = false;
+        /// Whether supplemental enhancement information of H.264 and H.265 is sent to players.
+        live keep_sei: bool = true;
+        /// Bits a second of sound that is made Opus for players.
+        live opus_bitrate: u32 = 48_000, 8_000..=320_000;
+        /// Bits a second of sound that is made AAC for all other protocols.
+        live aac_bitrate: u32 = 48_000, 8_000..=320_000;
     }
 }
 

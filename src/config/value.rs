@@ -197,6 +197,40 @@ choice! {
     }
 }
 
+choice! {
+    /// By what transports WebRTC peers are invited to come.
+    pub enum Transports("\"udp\", \"tcp\" or \"all\"") {
+        /// UDP and TCP.
+        All = "all",
+        /// TCP alone (RFC 6544).
+        Tcp = "tcp",
+        /// UDP alone.
+        Udp = "udp",
+    }
+}
+
+choice! {
+    /// Addresses of which kind WebRTC peers are told.
+    pub enum IpFamily("\"ipv4\", \"ipv6\" or \"all\"") {
+        /// Both.
+        All = "all",
+        /// IPv4.
+        V4 = "ipv4",
+        /// IPv6.
+        V6 = "ipv6",
+    }
+}
+
+choice! {
+    /// Who begins DTLS with a WebRTC peer that leaves it to us.
+    pub enum DtlsRole("\"passive\" or \"active\"") {
+        /// We begin.
+        Active = "active",
+        /// The peer begins.
+        Passive = "passive",
+    }
+}
+
 /// A factor such as 2.1, in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ratio(u32);

@@ -1,7 +1,7 @@
 //! From SRS's directives to our keys.
 
 use super::parse::Directive;
-use super::rules::{As, MOVED, Rule, TOP, VHOST};
+use super::rules::{As, MOVED, MOVED_RTC, Rule, TOP, VHOST};
 use crate::config::item::{Item, Kind, Place, Problems};
 
 /// SRS's name for the vhost of all streams that name no other.
@@ -22,6 +22,8 @@ const DEFAULTS: &[(&str, &str, Default)] = &[
     ("", "http_live.enabled", Default::On(false)),
     #[cfg(feature = "srt")]
     ("", "srt.enabled", Default::On(false)),
+    #[cfg(feature = "webrtc")]
+    ("", "webrtc.enabled", Default::On(false)),
     ("dash", "dash.on_demand", Default::On(false)),
     ("dash", "dash.segment", Default::Text("10s")),
     ("dash", "dash.timeshift", Default::Text("300s")),
@@ -36,6 +38,13 @@ const DEFAULTS: &[(&str, &str, Default)] = &[
     ("hls", "hls.variant", Default::Text("ts")),
     ("hls", "hls.window", Default::Text("60s")),
     ("http_remux", "http_live.wait", Default::Text("forever")),
+    #[cfg(feature = "webrtc")]
+    ("rtc", "webrtc.from_others", Default::On(false)),
+    #[cfg(feature = "webrtc")]
+    ("rtc", "webrtc.to_others", Default::On(false)),
+    // SRS lets players in before there is a publisher.
+    #[cfg(feature = "webrtc")]
+    ("rtc", "webrtc.wait", Default::Text("forever")),
 ];
 
 /// The same outside of vhosts.
@@ -46,6 +55,8 @@ const TOP_DEFAULTS: &[(&str, Default)] = &[
     ("http.enabled", Default::On(false)),
     #[cfg(feature = "srt")]
     ("srt.enabled", Default::On(false)),
+    #[cfg(feature = "webrtc")]
+    ("webrtc.enabled", Default::On(false)),
     ("server.max_connections", Default::Number(1000)),
 ];
 
@@ -150,6 +161,9 @@ impl Mapper<'_> {
         if let Some(srt) = find("srt_server").filter(|srt| is_on(srt)) {
             self.srt(srt);
         }
+        if let Some(rtc) = find("rtc_server").filter(|rtc| is_on(rtc)) {
+            self.rtc(rtc);
+        }
         if let Some(full) = find("is_full").filter(|d| d.arg() == "on") {
             let text = "this is SRS's reference file (is_full on): it can't be run";
             self.said.problems.add_at(&full.place, "is_full", text.to_owned());
@@ -235,6 +249,28 @@ impl Mapper<'_> {
         }
     }
 
+    fn rtc(&mut self, rtc: &Directive) {
+        let here = Section(None);
+        if let Some(listen) = rtc.find("listen") {
+            self.addresses("webrtc.listen", listen);
+        }
+        match rtc.find("tcp").filter(|tcp| is_on(tcp)) {
+            Some(tcp) => {
+                if let Some(listen) = tcp.find("listen") {
+                    self.addresses("webrtc.tcp_listen", listen);
+                }
+            }
+            None => self.set(here, "webrtc.tcp_listen", rtc.place.clone(), Kind::List(Vec::new())),
+        }
+        for (name, key, value) in
+            [("ip_family", "webrtc.ip_family", "ipv4"), ("protocol", "webrtc.transports", "udp")]
+        {
+            if rtc.find(name).is_none() {
+                self.set(here, key, rtc.place.clone(), Kind::Text(value.to_owned()));
+            }
+        }
+    }
+
     fn vhosts(&mut self, vhosts: &[&Directive]) {
         let is_default = |vhost: &Directive| vhost.arg() == DEFAULT_VHOST;
         if !vhosts.iter().any(|vhost| is_default(vhost)) {
@@ -257,7 +293,7 @@ impl Mapper<'_> {
                 continue;
             }
             let section = Section(Some(if is_default(vhost) { "default" } else { &name }));
-            let block = moved(&vhost.block, MOVED);
+            let block = modern_rtc(moved(&vhost.block, MOVED));
             for (of, key, value) in DEFAULTS {
                 let there = of.is_empty() || block.iter().any(|d| d.name == *of && is_on(d));
                 if there {
@@ -662,6 +698,31 @@ pub(super) fn moved(block: &[Directive], moves: &[(&str, &str)]) -> Vec<Directiv
         }
     }
     now
+}
+
+/// The `rtc` of a vhost with the words of today for `nack { enabled off; }`, `aac transcode;` and `bframe keep;`.
+fn modern_rtc(mut block: Vec<Directive>) -> Vec<Directive> {
+    for rtc in block.iter_mut().filter(|directive| directive.name == "rtc") {
+        let mut copies = Vec::new();
+        for old in rtc.block.iter_mut() {
+            if let Some(enabled) = old.find("enabled").cloned() {
+                copies.extend(
+                    old.find("no_copy").map(|no_copy| Directive {
+                        name: format!("{}_no_copy", old.name),
+                        ..no_copy.clone()
+                    }),
+                );
+                (old.args, old.block) = (enabled.args, Vec::new());
+            }
+            if matches!(old.name.as_str(), "aac" | "bframe") {
+                let on = if matches!(old.arg(), "transcode" | "keep") { "on" } else { "off" };
+                old.args = vec![on.to_owned()];
+            }
+        }
+        rtc.block.append(&mut copies);
+        rtc.block = moved(&rtc.block, MOVED_RTC);
+    }
+    block
 }
 
 /// Whether a directive or block is switched on.

@@ -56,7 +56,6 @@ const DOCKER: &str = "it runs in the foreground, in a container or not";
 const LEGACY: &str = "SRS itself ignores it";
 const READS: &str = "what has arrived is read at once, however much it is";
 const RELAY: &str = "this version neither relays nor transcodes";
-const RTC: &str = "this version has no WebRTC";
 
 /// Directives outside of vhosts, by their path.
 pub(super) const TOP: &[(&str, Rule)] = &[
@@ -123,7 +122,26 @@ pub(super) const TOP: &[(&str, Rule)] = &[
     ("pid", Own),
     ("pithy_print_ms", Key("log.stream_interval", Millis)),
     ("query_latest_version", Moot("nobody is asked for newer versions")),
-    ("rtc_server", Lacks(RTC)),
+    ("rtc_server", Block),
+    ("rtc_server.api_as_candidates", Key("webrtc.host_as_candidate", NotOff)),
+    ("rtc_server.black_hole", Block),
+    ("rtc_server.black_hole.addr", Moot("said where it is switched on")),
+    ("rtc_server.black_hole.enabled", Unlike("off", "no copies of packets are sent in the clear")),
+    ("rtc_server.candidate", Key("webrtc.candidates", List)),
+    ("rtc_server.ecdsa", Unlike("on", "the certificate's key is one of elliptic curves")),
+    ("rtc_server.enabled", Key("webrtc.enabled", On)),
+    ("rtc_server.encrypt", Unlike("on", "media is always encrypted")),
+    ("rtc_server.ip_family", Key("webrtc.ip_family", Text)),
+    ("rtc_server.keep_api_domain", Key("webrtc.keep_host", On)),
+    ("rtc_server.listen", Own),
+    ("rtc_server.merge_nalus", Moot("small NAL units of a picture share packets")),
+    ("rtc_server.protocol", Key("webrtc.transports", Text)),
+    ("rtc_server.resolve_api_domain", Key("webrtc.resolve_host", NotOff)),
+    ("rtc_server.reuseport", Moot("one socket serves all sessions")),
+    ("rtc_server.tcp", Block),
+    ("rtc_server.tcp.enabled", Own),
+    ("rtc_server.tcp.listen", Own),
+    ("rtc_server.use_auto_detect_network_ip", Key("webrtc.detect_addresses", NotOff)),
     ("rtsp_server", Lacks("this version has no RTSP")),
     ("server_id", Key("server.id", Text)),
     ("srs_log_file", Own),
@@ -279,7 +297,25 @@ pub(super) const VHOST: &[(&str, Rule)] = &[
     ("refer.enabled", Key("access.check_refer", On)),
     ("refer.play", Key("access.refer_play", List)),
     ("refer.publish", Key("access.refer_publish", List)),
-    ("rtc", Lacks(RTC)),
+    ("rtc", Block),
+    ("rtc.aac_bitrate", Key("webrtc.aac_bitrate", Number)),
+    ("rtc.drop_for_pt", Unlike("0", "packets are not dropped for tests")),
+    ("rtc.dtls_role", Key("webrtc.dtls_role", Text)),
+    ("rtc.dtls_version", Moot("DTLS 1.2 is what all browsers speak")),
+    ("rtc.enabled", Key("webrtc.enabled", On)),
+    ("rtc.keep_avc_nalu_sei", Key("webrtc.keep_sei", NotOff)),
+    ("rtc.keep_bframe", Key("webrtc.keep_b_frames", On)),
+    ("rtc.nack", Key("webrtc.nack", NotOff)),
+    ("rtc.nack_no_copy", Moot("packets are kept once for all players")),
+    ("rtc.opus_bitrate", Key("webrtc.opus_bitrate", Number)),
+    ("rtc.perf_stat", Moot(LEGACY)),
+    ("rtc.pli_for_rtmp", Key("webrtc.key_frame_interval", Seconds)),
+    ("rtc.queue_length", Moot(LEGACY)),
+    ("rtc.rtc_to_rtmp", Key("webrtc.to_others", On)),
+    ("rtc.rtmp_to_rtc", Key("webrtc.from_others", On)),
+    ("rtc.stun_strict_check", Moot("what comes is always checked")),
+    ("rtc.stun_timeout", Whole("webrtc.idle_timeout", Seconds)),
+    ("rtc.twcc", Key("webrtc.transport_cc", NotOff)),
     ("rtsp", Lacks("this version has no RTSP")),
     ("security", Block),
     ("security.allow", Own),
@@ -294,6 +330,9 @@ pub(super) const VHOST: &[(&str, Rule)] = &[
 
 /// Old names in `srt_server`.
 pub(super) const MOVED_SRT: &[(&str, &str)] = &[("tlpkdrop", "tlpktdrop")];
+
+/// Old names in `rtc`.
+pub(super) const MOVED_RTC: &[(&str, &str)] = &[("aac", "rtmp_to_rtc"), ("bframe", "keep_bframe")];
 
 /// Blocks outside of vhosts that older releases called something else: from and to.
 pub(super) const MOVED_TOP: &[(&str, &str)] = &[("http_stream", "http_server")];
@@ -310,7 +349,7 @@ pub(super) const MOVED: &[(&str, &str)] = &[
     ("mode", "cluster.mode"),
     ("mr", "publish.mr"),
     ("mw_latency", "play.mw_latency"),
-    ("nack", "rtc"),
+    ("nack", "rtc.nack"),
     ("origin", "cluster.origin"),
     ("publish_1stpkt_timeout", "publish.firstpkt_timeout"),
     ("publish_normal_timeout", "publish.normal_timeout"),
@@ -322,6 +361,6 @@ pub(super) const MOVED: &[(&str, &str)] = &[
     ("send_min_interval", "play.send_min_interval"),
     ("time_jitter", "play.time_jitter"),
     ("token_traverse", "cluster.token_traverse"),
-    ("twcc", "rtc"),
+    ("twcc", "rtc.twcc"),
     ("vhost", "cluster.vhost"),
 ];

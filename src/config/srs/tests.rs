@@ -36,6 +36,33 @@ fn an_old_name_of_srt() {
     assert!(!config.srt.too_late_drop);
 }
 
+#[cfg(feature = "webrtc")]
+#[test]
+fn webrtc() {
+    use super::super::{DtlsRole, IpFamily, Transports, Wait};
+    let text = "listen 1935; rtc_server { enabled on; listen 8001; candidate 192.0.2.1 $CANDIDATE; tcp { enabled on; listen 8001; }\n\
+                protocol all; keep_api_domain on; encrypt off; }\n\
+                vhost __defaultVhost__ { rtc { enabled on; rtmp_to_rtc on; dtls_role active; pli_for_rtmp 2.5; stun_timeout 15;\n\
+                opus_bitrate 64000; keep_bframe on; } nack { enabled off; } }\n\
+                vhost a.example { rtc { enabled on; aac transcode; bframe keep; } }";
+    let (config, warnings) = load(text, &[]);
+    let webrtc = &config.webrtc;
+    assert!(webrtc.enabled && webrtc.keep_host);
+    assert_eq!((webrtc.listen[0].port(), webrtc.tcp_listen[0].port()), (8001, 8001));
+    assert_eq!(webrtc.candidates, ["192.0.2.1", "$CANDIDATE"]);
+    assert_eq!((webrtc.ip_family, webrtc.transports), (IpFamily::V4, Transports::All));
+    assert_eq!(webrtc.idle_timeout.as_secs(), 15);
+    let vhost = &config.vhost("", "live", "x").webrtc;
+    assert!(vhost.enabled && vhost.from_others && !vhost.to_others && !vhost.nack && vhost.transport_cc);
+    assert!(vhost.keep_b_frames && vhost.dtls_role == DtlsRole::Active && vhost.wait == Wait::Forever);
+    assert_eq!((vhost.key_frame_interval.as_millis(), vhost.opus_bitrate), (2500, 64_000));
+    let other = &config.vhost("a.example", "live", "x").webrtc;
+    assert!(other.from_others && other.keep_b_frames && other.nack);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let (config, _) = load("listen 1935; rtc_server { enabled on; }", &[]);
+    assert!(config.webrtc.tcp_listen.is_empty() && config.webrtc.transports == Transports::Udp);
+}
+
 #[test]
 fn what_srs_does_without_being_told() {
     let text = "listen 1935; max_connections 500; exporter { enabled on; } http_server { enabled on; }\n\
@@ -170,13 +197,13 @@ fn a_vhost_inherits_nothing_of_the_default_one() {
 
 #[test]
 fn what_is_not_done_is_said_with_its_place() {
-    let text = "listen 1935;\nrtc_server { enabled on; }\nrtsp_server { enabled off; }\nvhost __defaultVhost__ {\n\
+    let text = "listen 1935;\nrtsp_server { enabled on; }\nrtc_server { enabled off; }\nvhost __defaultVhost__ {\n\
                 cluster { mode remote; origin 1.2.3.4; }\nsecurity { enabled on; allow play all; }\nmode remote;\n}";
     let (_, warnings) = load(text, &[]);
     assert_eq!(
         warnings,
         [
-            "srs.conf:2: rtc_server: not done: this version has no WebRTC",
+            "srs.conf:2: rtsp_server: not done: this version has no RTSP",
             "srs.conf:5: cluster.mode: not done: this version is no edge and in no cluster",
         ]
     );
@@ -213,7 +240,9 @@ fn the_environment_wins_for_all_vhosts() {
         ("SRS_VHOST_HLS_ENABLED", "on"),
         ("SRS_VHOST_HLS_HLS_FRAGMENT", "3"),
         ("SRS_LOG_LEVEL_V2", "debug"),
+        ("SRS_RTC_SERVER_CANDIDATE", "192.0.2.1"),
         ("SRS_RTC_SERVER_ENABLED", "on"),
+        ("SRS_RTSP_SERVER_ENABLED", "on"),
         ("SRS_NO_SUCH", "x"),
         ("RILLBOX_LOG_LEVEL", "error"),
     ];
@@ -228,18 +257,18 @@ fn the_environment_wins_for_all_vhosts() {
         warnings,
         [
             "SRS_NO_SUCH: no directive of SRS's has this name, ignored",
-            "SRS_RTC_SERVER_ENABLED: rtc_server: not done: this version has no WebRTC",
+            "SRS_RTSP_SERVER_ENABLED: rtsp_server: not done: this version has no RTSP",
         ]
     );
 }
 
 #[test]
 fn what_is_converted_reads_the_same() {
-    let text = "listen 1935; http_server { enabled on; } rtc_server { enabled on; }\n\
+    let text = "listen 1935; http_server { enabled on; } rtsp_server { enabled on; }\n\
                 vhost __defaultVhost__ { hls { enabled on; hls_path '/srv/a \"b\"'; hls_td_ratio 1.5; } }\n\
                 vhost a.example { enabled off; http_remux { enabled on; mount [vhost]/[app]/[stream].ts; } }";
     let toml = convert("srs.conf", text, []).unwrap();
-    assert!(toml.contains("#   srs.conf:1: rtc_server: not done: this version has no WebRTC\n"), "{toml}");
+    assert!(toml.contains("#   srs.conf:1: rtsp_server: not done: this version has no RTSP\n"), "{toml}");
     let converted = parse("made.toml", &toml, []).unwrap_or_else(|error| panic!("{error}\n{toml}"));
     assert_eq!(converted.config, load(text, &[]).0, "{toml}");
     assert!(converted.warnings.is_empty());
