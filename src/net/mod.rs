@@ -65,6 +65,19 @@ pub enum NetError {
     },
 }
 
+/// The address of this machine that who is at `peer` sees. Nothing is sent.
+#[cfg(feature = "webrtc")]
+#[must_use]
+pub fn address_towards(peer: IpAddr) -> Option<IpAddr> {
+    let any: SocketAddr = match peer.to_canonical() {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        IpAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let probe = UdpSocket::bind(any).ok()?;
+    probe.connect((peer.to_canonical(), 9)).ok()?;
+    Some(probe.local_addr().ok()?.ip())
+}
+
 /// The address that this machine would go to the net with. Nothing is sent.
 #[must_use]
 pub fn own_address() -> IpAddr {

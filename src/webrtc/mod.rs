@@ -5,4 +5,11 @@
 //!
 //! From what is agreed to what flows: [`negotiated`] is what a session's two descriptions come to.
 
+pub mod answer;
+pub mod candidates;
 pub mod negotiated;
+pub mod offer;
+mod offered;
+pub mod sdp;
+#[cfg(test)]
+mod sdp_tests;
