@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use portable_atomic::{AtomicU64, Ordering};
 
-#[cfg(feature = "segments")]
+#[cfg(any(feature = "segments", feature = "webrtc"))]
 use super::StreamName;
 use super::delivery::Control;
 use super::feed::{Feed, FeedKey};
@@ -92,8 +92,9 @@ impl Attendance {
     }
 
     /// The stream.
-    #[cfg(feature = "segments")]
-    pub(super) fn stream(&self) -> &StreamName {
+    #[cfg(any(feature = "segments", feature = "webrtc"))]
+    #[must_use]
+    pub fn stream(&self) -> &StreamName {
         &self.reader.stream.name
     }
 
@@ -101,6 +102,13 @@ impl Attendance {
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
         self.reader.admission.ended()
+    }
+
+    /// Completes when it may not go on. Lives longer than the attendance.
+    #[cfg(feature = "webrtc")]
+    pub fn ending(&self) -> impl Future<Output = Ended> + Send + use<> {
+        let signal = self.reader.admission.session.signal.clone();
+        async move { signal.ended().await }
     }
 
     /// Counts what was sent to it.

@@ -18,7 +18,7 @@ pub(super) fn frame_len(data: [u8; HEADER]) -> Option<usize> {
 
 /// Reads the elements of one stream; they may go back to a config that came before.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub(in crate::format) struct Reader {
     mux: Option<Mux>,
 }
 
@@ -32,20 +32,32 @@ struct Mux {
 
 /// One packet.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Element {
-    pub(super) payload: Bytes,
+pub(in crate::format) struct Element {
+    pub(in crate::format) payload: Bytes,
     pub(super) sample_rate: u32,
     pub(super) samples: u32,
     /// An AudioSpecificConfig, where it is not the one of before.
-    pub(super) config: Option<Bytes>,
+    pub(in crate::format) config: Option<Bytes>,
 }
 
 impl Reader {
     /// Reads an AudioMuxElement with its LOAS header. `None`: damaged, of a kind not carried, or no config came yet.
     pub(super) fn element(&mut self, data: &[u8]) -> Option<Element> {
-        let mut bits = BitReader { data: data.get(HEADER..)?, at: 0 };
+        self.bare(data.get(HEADER..)?, true)
+    }
+
+    /// Takes over a StreamMuxConfig that stood elsewhere; its AudioSpecificConfig.
+    #[cfg(feature = "webrtc")]
+    pub(in crate::format) fn set_mux(&mut self, data: &[u8]) -> Option<Bytes> {
+        self.mux = Mux::read(&mut BitReader { data, at: 0 });
+        self.mux.as_ref().map(|mux| mux.config.clone())
+    }
+
+    /// Reads an AudioMuxElement without header. `in_band`: it may have a config of its own (`muxConfigPresent`).
+    pub(in crate::format) fn bare(&mut self, data: &[u8], in_band: bool) -> Option<Element> {
+        let mut bits = BitReader { data, at: 0 };
         let mut config = None;
-        if bits.read(1)? == 0 {
+        if in_band && bits.read(1)? == 0 {
             let mux = Mux::read(&mut bits)?;
             if self.mux.as_ref() != Some(&mux) {
                 config = Some(mux.config.clone());

@@ -21,7 +21,7 @@
 mod audio;
 mod demux;
 mod form;
-mod latm;
+pub(in crate::format) mod latm;
 mod mux;
 mod packet;
 mod pes;
