@@ -12,6 +12,7 @@
 //! | shared | [`net`]: sockets and the HTTP front, which knows players |
 //! | heart | [`hub`]: live streams by name, fan-out, who is there and who may come |
 //! | containers | [`mod@format`]: bytes to frames and back, no I/O, no clock |
+//! | tools | `sound`: AAC, Opus, MP3 and G.711 into each other |
 //! | ground | [`media`]: [`Frame`](media::Frame), [`Track`](media::Track), codecs |
 //! | cellar | [`config`]: plain structs with defaults, anyone reads its own section · [`id`]: session ids · [`pulse`]: who must not hang |
 //!
@@ -44,6 +45,8 @@ pub mod rtmp;
 #[cfg(feature = "segments")]
 pub mod segments;
 pub mod server;
+#[cfg(feature = "transcode-audio")]
+pub mod sound;
 #[cfg(feature = "srt")]
 pub mod srt;
 #[cfg(feature = "webrtc")]

@@ -209,6 +209,7 @@ fn features() -> Vec<&'static str> {
         ("srs-conf", cfg!(feature = "srs-conf")),
         ("srt", cfg!(feature = "srt")),
         ("tls", cfg!(feature = "tls")),
+        ("transcode-audio", cfg!(feature = "transcode-audio")),
         ("webrtc", cfg!(feature = "webrtc")),
         ("bench", cfg!(feature = "bench")),
     ];

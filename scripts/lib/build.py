@@ -42,7 +42,7 @@ def environment(target, target_dir):
     env["CARGO_INCREMENTAL"] = "0"
     env["RUSTFLAGS"] = " ".join(RUSTFLAGS + target.rustflags)
     # The name of the folder must not be in what we ship.
-    env["CFLAGS"] = env["CXXFLAGS"] = f"-ffile-prefix-map={cargo_home(env)}=/cargo -g0"
+    env["CFLAGS"] = env["CXXFLAGS"] = " ".join([f"-ffile-prefix-map={cargo_home(env)}=/cargo -g0", *target.cflags])
     return env
 
 

@@ -1,5 +1,6 @@
 """The files of targets/, read. As a program: python3 scripts/lib/targets.py NAME KEY prints one value."""
 
+import dataclasses
 import re
 import sys
 import tomllib
@@ -20,6 +21,7 @@ class Target:
     qemu: dict
     names: dict
     budget: dict
+    cflags: list = dataclasses.field(default_factory=list)
 
 
 def names():

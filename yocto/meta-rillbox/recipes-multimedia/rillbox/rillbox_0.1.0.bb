@@ -12,7 +12,7 @@ SRC_URI += "file://Cargo.lock;subdir=${BP} \
 inherit cargo
 
 # Cargo's features by their own names. These are the bundle "full"; "hls http-live rtmp" are "lite".
-PACKAGECONFIG ??= "access api dash hls hooks http-live metrics record rtmp srs-conf srt tls webrtc"
+PACKAGECONFIG ??= "access api dash hls hooks http-live metrics record rtmp srs-conf srt tls transcode-audio webrtc"
 PACKAGECONFIG[access] = ""
 PACKAGECONFIG[api] = ""
 PACKAGECONFIG[dash] = ""
@@ -25,6 +25,8 @@ PACKAGECONFIG[rtmp] = ""
 PACKAGECONFIG[srs-conf] = ""
 PACKAGECONFIG[srt] = ""
 PACKAGECONFIG[tls] = ""
+# libopus is built by cmake.
+PACKAGECONFIG[transcode-audio] = ",,cmake-native"
 PACKAGECONFIG[webrtc] = ""
 RILLBOX_FEATURES = "${PACKAGECONFIG}"
 CARGO_BUILD_FLAGS:append = " --no-default-features --features=${@','.join(d.getVar('RILLBOX_FEATURES').split())}"
