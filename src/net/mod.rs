@@ -15,7 +15,7 @@ mod mask;
 mod passed;
 #[cfg(feature = "tls")]
 mod tls;
-#[cfg(feature = "srt")]
+#[cfg(any(feature = "srt", feature = "webrtc"))]
 pub mod udp;
 
 use std::io;

@@ -32,6 +32,44 @@ pub trait Outgoing {
     fn pieces(&self) -> [&[u8]; 2];
 }
 
+/// Datagrams to one peer that lie one behind the other in a buffer, of one size but for the last, which may be shorter.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    to: SocketAddr,
+    start: usize,
+    length: usize,
+    /// Bytes of each.
+    size: usize,
+    count: usize,
+}
+
+impl Run {
+    /// Of one datagram, which begins at `start` of the buffer.
+    #[must_use]
+    pub fn new(to: SocketAddr, start: usize, length: usize) -> Self {
+        Self { to, start, length, size: length, count: 1 }
+    }
+
+    /// Adds a datagram, if it can be part of this run, which has no more than `most`.
+    pub fn add(&mut self, to: SocketAddr, start: usize, length: usize, most: usize) -> bool {
+        let fits = self.to == to
+            && self.start + self.length == start
+            && length <= self.size
+            && self.length == self.size * self.count
+            && self.count < SEGMENTS.min(most)
+            && self.length + length <= SEGMENT_BYTES;
+        if fits {
+            self.length += length;
+            self.count += 1;
+        }
+        fits
+    }
+
+    fn bytes<'a>(&self, buffer: &'a [u8]) -> &'a [u8] {
+        buffer.get(self.start..self.start + self.length).unwrap_or_default()
+    }
+}
+
 /// A UDP socket.
 #[derive(Debug)]
 pub struct BatchSocket {
@@ -134,6 +172,56 @@ impl BatchSocket {
             Err(_) => Ok(1),
             Ok(count) => Ok(count),
         }
+    }
+
+    /// The kernel cuts messages into datagrams; else runs of more than one cost a call each.
+    #[must_use]
+    pub fn cuts_segments(&self) -> bool {
+        self.segments.load(Ordering::Relaxed)
+    }
+
+    /// Sends runs of `buffer` in their order; tells how many were taken. What the network refuses counts as taken.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the kernel has no room for the first.
+    pub fn send_runs(&self, buffer: &[u8], runs: &[Run]) -> io::Result<usize> {
+        let Some(first) = runs.first() else { return Ok(0) };
+        let fd = self.socket.as_raw_fd();
+        // Those that go as they are.
+        let whole = if self.cuts_segments() {
+            runs
+        } else {
+            runs.split(|run| run.count > 1).next().unwrap_or_default()
+        };
+        if whole.is_empty() {
+            return self.send_apart(buffer, first);
+        }
+        match self.socket.try_io(Interest::WRITABLE, || send_runs(fd, buffer, whole)) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
+            // The device can't.
+            Err(e) if first.count > 1 && e.raw_os_error() == Some(libc::EIO) => {
+                self.segments.store(false, Ordering::Relaxed);
+                Ok(0)
+            }
+            // The way to this peer takes no segments of this size.
+            Err(e) if first.count > 1 && matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EMSGSIZE)) => {
+                self.send_apart(buffer, first)
+            }
+            Err(_) => Ok(1),
+            Ok(count) => Ok(count),
+        }
+    }
+
+    /// Sends the datagrams of a run one by one; once the first is out, what has no room is lost.
+    fn send_apart(&self, buffer: &[u8], run: &Run) -> io::Result<usize> {
+        for (index, datagram) in run.bytes(buffer).chunks(run.size.max(1)).enumerate() {
+            match self.socket.try_send_to(datagram, run.to) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && index == 0 => return Err(e),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                _ => {}
+            }
+        }
+        Ok(1)
     }
 }
 
@@ -293,6 +381,42 @@ fn send_batch<T: Outgoing>(fd: RawFd, datagrams: &[T], segments: bool) -> io::Re
     };
     let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
     Ok(counts.iter().take(sent).sum())
+}
+
+#[allow(unsafe_code, reason = "the standard library sends one datagram a call")]
+fn send_runs(fd: RawFd, buffer: &[u8], runs: &[Run]) -> io::Result<usize> {
+    // SAFETY: these are plain structs of C, for which zero is a value.
+    let mut messages: [libc::mmsghdr; MESSAGES] = unsafe { std::mem::zeroed() };
+    // SAFETY: the same.
+    let mut pieces: [libc::iovec; MESSAGES] = unsafe { std::mem::zeroed() };
+    let mut controls = [SegmentSize([0; 32]); MESSAGES];
+    let mut addresses: [Option<SockAddr>; MESSAGES] = [const { None }; MESSAGES];
+    let places = messages.iter_mut().zip(&mut pieces).zip(&mut controls).zip(&mut addresses);
+    for ((((message, piece), control), address), run) in places.zip(runs) {
+        let bytes = run.bytes(buffer);
+        *piece = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let header = &mut message.msg_hdr;
+        header.msg_iov = piece;
+        header.msg_iovlen = 1;
+        let address = address.insert(run.to.into());
+        header.msg_name = address.as_ptr().cast_mut().cast();
+        header.msg_namelen = address.len();
+        if run.count > 1 {
+            put_segment_size(header, control, run.size as u16);
+        }
+    }
+    // SAFETY: messages point to arrays of ours and to the buffer, which live until the call is over; the kernel only
+    // reads through them.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_sendmmsg,
+            fd as libc::c_long,
+            messages.as_mut_ptr(),
+            runs.len().min(MESSAGES) as libc::c_long,
+            libc::MSG_DONTWAIT as libc::c_long,
+        )
+    };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
 fn length<T: Outgoing>(datagram: &T) -> usize {

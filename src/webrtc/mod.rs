@@ -3,13 +3,35 @@
 //! Specifications: RFC 9725 (WHIP), draft-ietf-wish-whep, RFC 8829 (JSEP) for the descriptions, RFC 8445 (ICE, as the lite
 //! side), RFC 5764 (DTLS-SRTP), RFC 3711 and RFC 7714 (SRTP), RFC 3550 and RFC 4585 (RTP and what goes back).
 //!
-//! From what is agreed to what flows: [`negotiated`] is what a session's two descriptions come to.
+//! From what is agreed to what flows: [`negotiated`] is what a session's two descriptions come to; [`stun`], [`ice`], [`dtls`]
+//! and [`srtp`] make the transport of one peer, a [`session`]; an [`endpoint`] has all of them on its port.
 
 pub mod answer;
 pub mod candidates;
+pub mod dtls;
+pub mod endpoint;
+pub mod ice;
 pub mod negotiated;
 pub mod offer;
 mod offered;
 pub mod sdp;
 #[cfg(test)]
 mod sdp_tests;
+pub mod session;
+pub mod srtp;
+pub mod stun;
+
+/// Why a session can't be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WebRtcError {
+    /// There are as many as there may be.
+    #[error("{0} WebRTC sessions are open, and no more are taken: see webrtc.max_sessions")]
+    Full(usize),
+    /// There are no names for it.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// The endpoint was stopped, or the session is over.
+    #[error("the WebRTC endpoint is stopped")]
+    Stopping,
+}
