@@ -180,6 +180,12 @@ impl BatchSocket {
         self.segments.load(Ordering::Relaxed)
     }
 
+    /// As on a kernel or a device that doesn't.
+    #[cfg(test)]
+    pub(crate) fn never_cut_segments(&self) {
+        self.segments.store(false, Ordering::Relaxed);
+    }
+
     /// Sends runs of `buffer` in their order; tells how many were taken. What the network refuses counts as taken.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! and [`srtp`] make the transport of one peer, a [`session`]; an [`endpoint`] has all of them on its port.
 
 pub mod answer;
+pub mod caller;
 pub mod candidates;
 pub mod dtls;
 pub mod endpoint;
