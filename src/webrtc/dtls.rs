@@ -9,10 +9,7 @@ use dimpl::{Output, SrtpProfile};
 use super::srtp::{Keys, Profile};
 
 mod certificate;
-mod choice;
 mod provider;
-
-pub(in crate::webrtc) use choice::Preference;
 
 pub use certificate::{Certificate, Fingerprint};
 
@@ -68,7 +65,6 @@ pub enum DtlsEvent {
 pub struct DtlsConfig {
     certificate: Certificate,
     config: Arc<dimpl::Config>,
-    preference: Preference,
 }
 
 impl std::fmt::Debug for DtlsConfig {
@@ -93,12 +89,7 @@ impl DtlsConfig {
             .use_server_cookie(false)
             .build()
             .map_err(|e| DtlsError::Handshake(e.to_string()))?;
-        Ok(Self { certificate, config: Arc::new(config), preference: Preference::of_processor() })
-    }
-
-    #[cfg(test)]
-    pub(super) fn preferring(self, preference: Preference) -> Self {
-        Self { preference, ..self }
+        Ok(Self { certificate, config: Arc::new(config) })
     }
 
     /// Our certificate.
@@ -111,8 +102,6 @@ impl DtlsConfig {
 /// One session.
 pub struct Dtls {
     dtls: dimpl::Dtls,
-    role: Role,
-    preference: Preference,
     fingerprint: Fingerprint,
     verified: bool,
     keys: Option<Keys>,
@@ -134,11 +123,8 @@ impl Dtls {
     pub fn new(config: &DtlsConfig, role: Role, fingerprint: Fingerprint, now: Instant) -> Self {
         let mut dtls = dimpl::Dtls::new_12(config.config.clone(), config.certificate.for_dtls(), now);
         dtls.set_active(role == Role::Client);
-        let preference = config.preference;
         Self {
             dtls,
-            role,
-            preference,
             fingerprint,
             verified: false,
             keys: None,
@@ -162,11 +148,7 @@ impl Dtls {
         self.dtls.handle_timeout(now).map_err(failed)?;
         let first = self.poll(out)?;
         let Some(datagram) = datagram else { return Ok(first) };
-        let datagram = match self.role {
-            Role::Server if !self.connected => choice::hide(datagram, self.preference),
-            _ => datagram.into(),
-        };
-        self.dtls.handle_packet(&datagram).map_err(failed)?;
+        self.dtls.handle_packet(datagram).map_err(failed)?;
         let second = self.poll(out)?;
         Ok(second.or(first))
     }

@@ -5,22 +5,29 @@
 //!
 //! From what is agreed to what flows: [`negotiated`] is what a session's two descriptions come to; [`stun`], [`ice`], [`dtls`]
 //! and [`srtp`] make the transport of one peer, a [`session`]; an [`endpoint`] has all of them on its port.
+//! [`publish`] makes frames of what a publisher sends; [`fanout`] lays a stream's frames into packets once, for all its viewers,
+//! and [`play`] serves one of them. A publisher's own packets go through to viewers as they are.
 
 pub mod answer;
 pub mod caller;
 pub mod candidates;
 pub mod dtls;
 pub mod endpoint;
+pub mod fanout;
+mod history;
 pub mod ice;
 pub mod negotiated;
 pub mod offer;
 mod offered;
+pub mod play;
+pub mod publish;
 pub mod sdp;
 #[cfg(test)]
 mod sdp_tests;
 pub mod session;
 pub mod srtp;
 pub mod stun;
+mod viewer;
 
 /// Why a session can't be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

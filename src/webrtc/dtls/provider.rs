@@ -20,7 +20,6 @@ use ring::signature::{
 use ring::{aead, agreement, digest, hmac};
 
 use super::certificate::{Curve, public_key};
-use super::choice::restore;
 
 /// What `dimpl` gets.
 pub(super) fn provider() -> CryptoProvider {
@@ -89,8 +88,7 @@ impl HashProvider for Ring {
 
 impl HashContext for Hash {
     fn update(&mut self, data: &[u8]) {
-        // Of the whole handshake, always at once.
-        self.0.update(&restore(data));
+        self.0.update(data);
     }
 
     fn clone_and_finalize(&self, out: &mut Buf) {
@@ -326,7 +324,7 @@ impl SignatureVerifier for Ring {
             (Curve::P384, true) => &ECDSA_P384_SHA384_ASN1,
         };
         UnparsedPublicKey::new(algorithm, point)
-            .verify(&restore(data), signature)
+            .verify(data, signature)
             .map_err(|_| failed(CryptoOperation::VerifySignature))
     }
 }

@@ -1,0 +1,135 @@
+//! A publisher's own packets, on their way to viewers.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::{Fanouts, lock};
+use crate::format::rtp::Packet;
+use crate::hub::StreamName;
+use crate::media::Codec;
+
+/// Packets that wait for the task that sends them; more are lost.
+const MAX_WAITING: usize = 2048;
+
+/// What a publisher passes on.
+#[derive(Debug)]
+pub(super) enum Passed {
+    /// A packet, in order; so many before it are lost.
+    Packet {
+        /// What is in it.
+        codec: Codec,
+        /// Ticks of its timestamp in a second.
+        clock_rate: u32,
+        /// The packet.
+        packet: Packet,
+        /// Lost before it.
+        lost: u64,
+    },
+    /// What follows has other timestamps: of another layer.
+    Switch(Codec),
+    /// The publisher's clock: NTP time, and the timestamp that the codec's packets had then.
+    Clock {
+        /// Of whose packets.
+        codec: Codec,
+        /// 32.32 bits of seconds since 1900.
+        ntp: u64,
+        /// In ticks.
+        timestamp: u32,
+    },
+}
+
+/// What a passage's two ends share.
+#[derive(Debug, Default)]
+pub(super) struct Passing {
+    queue: Mutex<VecDeque<Passed>>,
+    /// There is a task that takes it.
+    taken: AtomicBool,
+    /// Someone needs a key frame.
+    wants_key: AtomicBool,
+    key_wanted: Notify,
+}
+
+impl Passing {
+    /// What is there is taken from now on, or not.
+    pub(super) fn take(&self, taken: bool) {
+        self.taken.store(taken, Ordering::Release);
+        if !taken {
+            lock(&self.queue).clear();
+        }
+    }
+
+    pub(super) fn drain(&self) -> VecDeque<Passed> {
+        std::mem::take(&mut *lock(&self.queue))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.queue).is_empty()
+    }
+
+    pub(super) fn ask_key(&self) {
+        if !self.wants_key.swap(true, Ordering::AcqRel) {
+            self.key_wanted.notify_one();
+        }
+    }
+}
+
+/// The publisher's end: while it is there, viewers get its packets as they are.
+pub struct Passage {
+    fanouts: Fanouts,
+    name: StreamName,
+    passing: Arc<Passing>,
+}
+
+impl Passage {
+    pub(super) fn new(fanouts: Fanouts, name: StreamName, passing: Arc<Passing>) -> Self {
+        Self { fanouts, name, passing }
+    }
+
+    fn push(&self, passed: Passed) {
+        if !self.passing.taken.load(Ordering::Acquire) {
+            return;
+        }
+        let mut queue = lock(&self.passing.queue);
+        if queue.len() < MAX_WAITING {
+            queue.push_back(passed);
+        }
+    }
+
+    /// Passes a packet on; `lost` before it are missing for good. Call [`flush`](Self::flush) after the last of several.
+    pub fn packet(&self, codec: Codec, clock_rate: u32, packet: &Packet, lost: u64) {
+        self.push(Passed::Packet { codec, clock_rate, packet: packet.clone(), lost });
+    }
+
+    /// Tells how the publisher's clock stands.
+    pub fn clock(&self, codec: Codec, ntp: u64, timestamp: u32) {
+        self.push(Passed::Clock { codec, ntp, timestamp });
+    }
+
+    /// Packets of this codec have other timestamps from now on.
+    pub fn switch(&self, codec: Codec) {
+        self.push(Passed::Switch(codec));
+    }
+
+    /// What was passed is sent now.
+    pub fn flush(&self) {
+        if self.passing.taken.load(Ordering::Acquire) {
+            self.fanouts.wake(&self.name);
+        }
+    }
+
+    /// Waits until a viewer needs a key frame.
+    pub async fn key_wanted(&self) {
+        while !self.passing.wants_key.swap(false, Ordering::AcqRel) {
+            self.passing.key_wanted.notified().await;
+        }
+    }
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        self.fanouts.end_passage(&self.name, &self.passing);
+    }
+}
