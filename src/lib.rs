@@ -6,7 +6,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | top | [`server`]: assembly, listeners, signals, limits |
-//! | protocols | `rtmp` `srt` `webrtc` `http_live` `hls` `dash`: one protocol, one folder, one feature · `record`: files, and their playback · `control`: the HTTP API, callbacks, metrics |
+//! | protocols | `rtmp` `srt` `webrtc` `http_live` `hls` `dash`: one protocol, one folder, one feature · `record`: files, and their playback · `control`: the HTTP API, callbacks, metrics · `console`: pages |
 //! | built once | `segments`: a live stream cut into segments, for HLS and DASH |
 //! | access | `access`: who may publish, play and administer |
 //! | shared | [`net`]: sockets and the HTTP front, which knows players |
@@ -24,6 +24,8 @@ pub mod access;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod config;
+#[cfg(feature = "console")]
+pub mod console;
 #[cfg(any(feature = "api", feature = "hooks", feature = "metrics"))]
 pub mod control;
 #[cfg(feature = "dash")]

@@ -204,6 +204,7 @@ fn features() -> Vec<&'static str> {
         ("rtmp", cfg!(feature = "rtmp")),
         ("http-live", cfg!(feature = "http-live")),
         ("hls", cfg!(feature = "hls")),
+        ("console", cfg!(feature = "console")),
         ("dash", cfg!(feature = "dash")),
         ("record", cfg!(feature = "record")),
         ("srs-conf", cfg!(feature = "srs-conf")),

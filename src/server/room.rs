@@ -455,6 +455,8 @@ mod http {
             if let Some(root) = &current.http.root {
                 services.push(Box::new(StaticFiles::new(root.clone())));
             }
+            #[cfg(feature = "console")]
+            services.push(Box::new(crate::console::Pages::default()));
             // With port 0 the page can't know it, nor can anyone who has not read the log.
             let rtmp_port = current.rtmp.listen.first().map_or(1935, SocketAddr::port);
             #[cfg(feature = "srt")]

@@ -31,6 +31,7 @@ RILLBOX_FEATURE_LIST = $(subst $(space),$(comma),$(strip \
 	$(if $(BR2_PACKAGE_RILLBOX_RECORD),record) \
 	$(if $(BR2_PACKAGE_RILLBOX_ACCESS),access) \
 	$(if $(BR2_PACKAGE_RILLBOX_API),api) \
+	$(if $(BR2_PACKAGE_RILLBOX_CONSOLE),console) \
 	$(if $(BR2_PACKAGE_RILLBOX_HOOKS),hooks) \
 	$(if $(BR2_PACKAGE_RILLBOX_METRICS),metrics) \
 	$(if $(BR2_PACKAGE_RILLBOX_SRS_CONF),srs-conf) \

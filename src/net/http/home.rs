@@ -59,7 +59,14 @@ fn page(head: &Head, secure: bool, ports: &Home) -> String {
     };
     let (srt_send, srt_play) =
         (srt("SRT", "ffmpeg -re -i FILE -c copy -f mpegts '", ",m=publish'"), srt("SRT", "", ""));
+    let here = |what: &str, path: &str| {
+        let line = format!("<dt>{what}</dt><dd><a href=\"{path}/live/demo\">{path}/live/demo</a></dd>\n");
+        if cfg!(feature = "console") { line } else { String::new() }
+    };
+    let publish = if cfg!(feature = "webrtc") { here("This browser", "/publish") } else { String::new() };
     include_str!("home.html")
+        .replace("{publish}", &publish)
+        .replace("{player}", &here("This browser", "/player"))
         .replace("{srt_send}", &srt_send)
         .replace("{srt_play}", &srt_play)
         .replace("{version}", env!("CARGO_PKG_VERSION"))

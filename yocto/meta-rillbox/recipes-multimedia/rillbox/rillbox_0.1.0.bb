@@ -12,9 +12,10 @@ SRC_URI += "file://Cargo.lock;subdir=${BP} \
 inherit cargo
 
 # Cargo's features by their own names. These are the bundle "full"; "hls http-live rtmp" are "lite".
-PACKAGECONFIG ??= "access api dash hls hooks http-live metrics record rtmp srs-conf srt tls transcode-audio webrtc"
+PACKAGECONFIG ??= "access api console dash hls hooks http-live metrics record rtmp srs-conf srt tls transcode-audio webrtc"
 PACKAGECONFIG[access] = ""
 PACKAGECONFIG[api] = ""
+PACKAGECONFIG[console] = ""
 PACKAGECONFIG[dash] = ""
 PACKAGECONFIG[hls] = ""
 PACKAGECONFIG[hooks] = ""
