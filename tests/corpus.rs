@@ -1,6 +1,6 @@
 //! The fuzz targets on their corpus: a crash once found stays found.
 
-#![cfg(all(feature = "rtmp", feature = "http-live", feature = "mp4", feature = "srt"))]
+#![cfg(all(feature = "rtmp", feature = "http-live", feature = "mp4", feature = "srt", feature = "webrtc"))]
 
 #[path = "fuzz/src/lib.rs"]
 mod fuzz;

@@ -6,6 +6,10 @@
 //! - `rillbox bench hls --url URL --count N --seconds S [--period S] [--pid PID]` fetches an HLS playlist and its
 //!   segments over many connections, all of them once a period.
 //! - `rillbox bench srt --url srt://… --count N --seconds S [--pid PID]` does as `players` by SRT, from one socket.
+//! - `rillbox bench whep --url http://… --count N --seconds S [--pid PID]` does as `players` by WHEP, from a socket each, and
+//!   doesn't decrypt; `--floor ADDR` in place of a URL plays from the floor of these.
+//! - `rillbox bench rtc-floor --listen ADDR --bitrate 1.1M` is the least for WebRTC: each packet copied and sealed for each
+//!   player (AES-128-GCM), those of a frame sent together; `rtc-transport` is the same by our transport, to players that come by WHEP.
 //! - `rillbox bench publish --url URL --bitrate 1.1M --fps 25 --gop 50 [--audio] [--count N]` sends a stream that
 //!   is shaped like H.264 and AAC.
 //! - `rillbox bench floor --listen ADDR --bitrate 1.1M --window MS` is the least that any server must do: one
@@ -24,6 +28,8 @@ mod publish;
 #[cfg(feature = "srt")]
 mod srt;
 mod synth;
+#[cfg(feature = "webrtc")]
+mod whep;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -57,7 +63,8 @@ pub enum BenchError {
 
 type Result<T, E = BenchError> = std::result::Result<T, E>;
 
-/// Runs the tool that `line` names: its first word is `players`, `hls`, `srt`, `publish` or `floor`.
+/// Runs the tool that `line` names: its first word is `players`, `hls`, `srt`, `whep`, `publish`, `floor`, `rtc-floor` or
+/// `rtc-transport`.
 ///
 /// # Errors
 /// [`BenchError`] says what is wrong with the command line, the system, or the server under test.
@@ -69,9 +76,17 @@ pub fn run(line: impl IntoIterator<Item = String>) -> Result<()> {
         Some("publish") => publish::run(&Args::parse(line, publish::OPTIONS, &["audio"])?),
         #[cfg(feature = "srt")]
         Some("srt") => srt::run(&Args::parse(line, srt::OPTIONS, &[])?),
+        #[cfg(feature = "webrtc")]
+        Some("whep") => whep::run(&Args::parse(line, whep::OPTIONS, &[])?),
+        #[cfg(feature = "webrtc")]
+        Some("rtc-floor") => whep::floor(&Args::parse(line, whep::FLOOR_OPTIONS, &["audio"])?),
+        #[cfg(feature = "webrtc")]
+        Some("rtc-transport") => whep::transport(&Args::parse(line, whep::FLOOR_OPTIONS, &["audio"])?),
         Some("floor") => floor::run(&Args::parse(line, floor::OPTIONS, &["audio"])?),
         Some(other) => Err(BenchError::Usage(format!("there is no bench tool {other:?}"))),
-        None => Err(BenchError::Usage("name a bench tool: players, hls, srt, publish or floor".into())),
+        None => Err(BenchError::Usage(
+            "name a bench tool: players, hls, srt, whep, publish, floor, rtc-floor or rtc-transport".into(),
+        )),
     }
 }
 

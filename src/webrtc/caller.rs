@@ -161,6 +161,11 @@ impl Caller {
     }
 
     #[cfg(test)]
+    pub(super) fn names(&self) -> (Credentials, Credentials) {
+        (self.local.clone(), self.remote.clone())
+    }
+
+    #[cfg(test)]
     pub(super) fn impersonate(&mut self, dtls: Dtls) {
         self.dtls = dtls;
     }

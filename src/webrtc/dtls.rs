@@ -9,7 +9,10 @@ use dimpl::{Output, SrtpProfile};
 use super::srtp::{Keys, Profile};
 
 mod certificate;
+mod choice;
 mod provider;
+
+pub(in crate::webrtc) use choice::Preference;
 
 pub use certificate::{Certificate, Fingerprint};
 
@@ -65,6 +68,7 @@ pub enum DtlsEvent {
 pub struct DtlsConfig {
     certificate: Certificate,
     config: Arc<dimpl::Config>,
+    preference: Preference,
 }
 
 impl std::fmt::Debug for DtlsConfig {
@@ -89,7 +93,12 @@ impl DtlsConfig {
             .use_server_cookie(false)
             .build()
             .map_err(|e| DtlsError::Handshake(e.to_string()))?;
-        Ok(Self { certificate, config: Arc::new(config) })
+        Ok(Self { certificate, config: Arc::new(config), preference: Preference::of_processor() })
+    }
+
+    #[cfg(test)]
+    pub(super) fn preferring(self, preference: Preference) -> Self {
+        Self { preference, ..self }
     }
 
     /// Our certificate.
@@ -102,6 +111,8 @@ impl DtlsConfig {
 /// One session.
 pub struct Dtls {
     dtls: dimpl::Dtls,
+    role: Role,
+    preference: Preference,
     fingerprint: Fingerprint,
     verified: bool,
     keys: Option<Keys>,
@@ -123,8 +134,11 @@ impl Dtls {
     pub fn new(config: &DtlsConfig, role: Role, fingerprint: Fingerprint, now: Instant) -> Self {
         let mut dtls = dimpl::Dtls::new_12(config.config.clone(), config.certificate.for_dtls(), now);
         dtls.set_active(role == Role::Client);
+        let preference = config.preference;
         Self {
             dtls,
+            role,
+            preference,
             fingerprint,
             verified: false,
             keys: None,
@@ -148,7 +162,11 @@ impl Dtls {
         self.dtls.handle_timeout(now).map_err(failed)?;
         let first = self.poll(out)?;
         let Some(datagram) = datagram else { return Ok(first) };
-        self.dtls.handle_packet(datagram).map_err(failed)?;
+        let datagram = match self.role {
+            Role::Server if !self.connected => choice::hide(datagram, self.preference),
+            _ => datagram.into(),
+        };
+        self.dtls.handle_packet(&datagram).map_err(failed)?;
         let second = self.poll(out)?;
         Ok(second.or(first))
     }

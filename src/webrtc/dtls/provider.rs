@@ -20,6 +20,7 @@ use ring::signature::{
 use ring::{aead, agreement, digest, hmac};
 
 use super::certificate::{Curve, public_key};
+use super::choice::restore;
 
 /// What `dimpl` gets.
 pub(super) fn provider() -> CryptoProvider {
@@ -88,7 +89,8 @@ impl HashProvider for Ring {
 
 impl HashContext for Hash {
     fn update(&mut self, data: &[u8]) {
-        self.0.update(data);
+        // Of the whole handshake, always at once.
+        self.0.update(&restore(data));
     }
 
     fn clone_and_finalize(&self, out: &mut Buf) {
@@ -324,7 +326,7 @@ impl SignatureVerifier for Ring {
             (Curve::P384, true) => &ECDSA_P384_SHA384_ASN1,
         };
         UnparsedPublicKey::new(algorithm, point)
-            .verify(data, signature)
+            .verify(&restore(data), signature)
             .map_err(|_| failed(CryptoOperation::VerifySignature))
     }
 }

@@ -20,7 +20,7 @@ use crate::webrtc::ice::{Path, Via};
 /// Longest datagram of a peer's.
 const MAX_DATAGRAM: usize = 4096;
 /// Datagrams that wait for a connection to take them; more are lost, as they would be by UDP.
-const WAITING: usize = 512;
+const WAITING: usize = 256;
 /// Bytes that the kernel keeps of what we send: enough for a key frame, not for seconds.
 const SEND_BUFFER: usize = 256 << 10;
 /// Until a signed check came.
@@ -125,8 +125,12 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr, unpro
         shared.send(path, &answers);
     }
     if shared.peer(path).is_some() {
-        let write = tokio::spawn(write(writer, waiting));
-        read_all(&shared, &mut reader, &mut datagram, path).await;
+        let mut write = std::pin::pin!(write(writer, waiting));
+        // Nobody writes to it any more when its session has ended.
+        let ended = tokio::select! {
+            () = read_all(&shared, &mut reader, &mut datagram, path) => false,
+            () = &mut write => true,
+        };
         let peer = shared.peer(path);
         {
             let mut tables = lock(&shared.tables);
@@ -136,8 +140,10 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr, unpro
         if let Some(peer) = peer {
             peer.session.lost(path.via);
         }
-        // What it has taken still goes out, if the peer takes it.
-        let _ = tokio::time::timeout(PROOF, write).await;
+        if !ended {
+            // What it has taken still goes out, if the peer takes it.
+            let _ = tokio::time::timeout(PROOF, write).await;
+        }
     } else {
         lock(&shared.tables).connections.remove(&number);
     }

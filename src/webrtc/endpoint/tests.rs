@@ -278,6 +278,37 @@ async fn what_is_dropped_is_closed_and_forgotten() {
 }
 
 #[tokio::test]
+async fn a_connection_ends_with_its_session() {
+    let endpoint = endpoint(|_| {});
+    let (mut client, peer) = pair(&endpoint, true, Role::Server).await;
+    client.connect().await;
+    timeout(LONG, peer.connected()).await.unwrap().unwrap();
+    peer.close();
+    // The word of DTLS, then the end of the connection, whether the client says anything or not.
+    let closed = async { while client.wire.receive().await.is_some() {} };
+    timeout(LONG, closed).await.unwrap();
+    assert!(lock(&endpoint.0.0.tables).connections.is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_made_again() {
+    let endpoint = endpoint(|_| {});
+    let (mut client, peer) = pair(&endpoint, true, Role::Server).await;
+    client.connect().await;
+    timeout(LONG, peer.connected()).await.unwrap().unwrap();
+    client.wire = Wire::Tcp(TcpStream::connect(endpoint.local_addrs().tcp[0]).await.unwrap(), Vec::new());
+    let (ours, theirs) = client.caller.names();
+    client.caller.restart(ours, theirs, Instant::now());
+    let mut checked = false;
+    client
+        .until(|client| {
+            std::mem::replace(&mut checked, true) && client.out.is_empty() && peer.address().is_some()
+        })
+        .await;
+    media_flows(&mut client, &peer, &mut endpoint.batch()).await;
+}
+
+#[tokio::test]
 async fn who_never_comes_is_given_up() {
     let endpoint = endpoint(|options| options.connect_timeout = Duration::from_millis(300));
     let (_, peer) = pair(&endpoint, false, Role::Server).await;

@@ -17,14 +17,20 @@ use rillbox::srt::handshake::Handshake as SrtHandshake;
 use rillbox::srt::listener::{Heard, Listener};
 use rillbox::srt::session::Session as SrtSession;
 
+#[path = "webrtc.rs"]
+mod webrtc;
+
+pub use webrtc::{dtls, srtp, stun};
+
 /// Takes bytes; must not panic.
 pub type Target = fn(&[u8]);
 
 /// The targets, by name.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("amf", amf),
     ("chunk", chunk),
     ("client", client),
+    ("dtls", dtls),
     ("flv", flv),
     ("handshake", handshake),
     ("http_head", http_head),
@@ -34,6 +40,8 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("srt_handshake", srt_handshake),
     ("srt_key", srt_key),
     ("srt_packet", srt_packet),
+    ("srtp", srtp),
+    ("stun", stun),
 ];
 
 /// AMF0 and AMF3 values; what was read is written and read again.
