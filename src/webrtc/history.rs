@@ -104,6 +104,12 @@ impl History {
         self.key
     }
 
+    /// How old the newest key frame is.
+    pub(super) fn key_age(&self, now: Instant) -> Option<Duration> {
+        let entry = self.get(self.key?)?;
+        Some(now.saturating_duration_since(entry.at))
+    }
+
     pub(super) fn get(&self, number: u64) -> Option<&Entry> {
         self.entries.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }

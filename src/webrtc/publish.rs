@@ -125,6 +125,7 @@ pub async fn publish(
         if let Err(ended) = result.and_then(|()| receiver.poll(now)) {
             break ended.to_string();
         }
+        receiver.flush();
         if let Some(compound) = receiver.take_output() {
             batch.rtcp(&peer, &compound);
             batch.flush().await;

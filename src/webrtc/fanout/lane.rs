@@ -12,6 +12,9 @@ use crate::media::{Codec, Frame, Kind, Track, rescale};
 /// How far time may jump before our idea of it is made anew, in microseconds.
 const JUMP_US: i64 = 2_000_000;
 
+/// How far a frame may come before its time.
+const EARLY_US: i64 = 50_000;
+
 /// Our wall clock: an instant, and what it was in microseconds since 1970. It never jumps.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wall {
@@ -37,7 +40,8 @@ impl Timeline {
     fn wall_us(&mut self, stream_us: i64, now_us: i64) -> i64 {
         let ahead = now_us.saturating_sub(stream_us);
         let kept = *self.ahead.get_or_insert(ahead);
-        if (kept.saturating_sub(ahead)).abs() > JUMP_US {
+        // Frames of the past come first, all at once: what comes later was not made in the future.
+        if kept.saturating_sub(ahead) > EARLY_US || ahead.saturating_sub(kept) > JUMP_US {
             self.ahead = Some(ahead);
             return now_us;
         }
@@ -70,6 +74,8 @@ pub(super) struct Lane {
     newest: Option<(u32, Instant)>,
     /// What frames' timestamps are moved by.
     base: u32,
+    /// The next frame's goes on from what was before.
+    rebase: bool,
     scratch: Vec<Payload>,
 }
 
@@ -97,13 +103,9 @@ impl Lane {
             switched: false,
             newest: None,
             base: 0,
+            rebase: false,
             scratch: Vec::new(),
         }
-    }
-
-    /// Whether a publisher's packets are what is sent.
-    pub(super) fn is_passed(&self) -> bool {
-        self.moved.is_some()
     }
 
     /// The publisher's packets come no more.
@@ -127,7 +129,7 @@ impl Lane {
     }
 
     /// Frames are of this track from now on. Whether viewers have to begin anew.
-    pub(super) fn set_track(&mut self, track: Option<&Track>, now: Instant) -> bool {
+    pub(super) fn set_track(&mut self, track: Option<&Track>) -> bool {
         let Some(track) = track else {
             self.track = None;
             return false;
@@ -135,7 +137,7 @@ impl Lane {
         let anew = self.codec != Some(track.codec);
         if self.packetiser.is_none() || anew {
             let clock_rate = clock_rate(track);
-            self.base = self.next_timestamp(now);
+            self.rebase = true;
             self.clock_rate = clock_rate;
             self.packetiser = rtp::packetiser(track.codec, &Format::new(clock_rate));
             self.codec = Some(track.codec);
@@ -166,12 +168,17 @@ impl Lane {
         wall: Wall,
         now: Instant,
     ) -> Fate {
+        let next = self.next_timestamp(now);
         let (Some(track), Some(packetiser)) = (&self.track, &mut self.packetiser) else { return Fate::Sent };
         let b_frame = track.is_b_frame(&frame.data);
         if b_frame && !keep_b_frames && is_disposable(track.codec, &frame.data) {
             return Fate::Dropped;
         }
         let ticks = rescale(frame.pts(), track.timescale, self.clock_rate);
+        if self.rebase {
+            self.base = next.wrapping_sub(ticks as u32);
+            self.rebase = false;
+        }
         let timestamp = self.base.wrapping_add(ticks as u32);
         let stream_us = rescale(frame.pts(), track.timescale, 1_000_000);
         let wall_us = timeline.wall_us(stream_us, wall.us(now));

@@ -22,6 +22,10 @@ const LOOK: Duration = Duration::from_millis(200);
 const MORE: Duration = Duration::from_millis(5);
 /// Time between two requests for a key frame.
 const KEY_AGAIN: Duration = Duration::from_millis(500);
+/// Frames taken in one go: all that a stream keeps for those who come, as a viewer begins at the newest.
+const DRAIN: usize = 8192;
+/// A viewer that comes when the newest key frame is older has the publisher asked for another.
+const OLD_KEY: Duration = Duration::from_secs(3);
 /// Packets that one viewer is sent again in one go.
 const AGAIN: usize = 64;
 
@@ -48,6 +52,7 @@ pub(super) struct Task {
     timeline: Timeline,
     wall: Wall,
     frames: Option<Frames>,
+    tracks: Arc<[Track]>,
     passing: Option<Arc<Passing>>,
     batch: Batch,
     key_asked: Option<Instant>,
@@ -74,6 +79,7 @@ impl Task {
             timeline: Timeline::default(),
             wall,
             frames: None,
+            tracks: Arc::default(),
             passing: None,
             batch,
             key_asked: None,
@@ -113,7 +119,7 @@ impl Task {
                 Woken::Item(Some(item)) => {
                     self.item(item, now);
                     // What else is there goes along.
-                    for _ in 0..64 {
+                    for _ in 0..DRAIN {
                         let Some(item) = self.frames.as_mut().and_then(Frames::ready) else { break };
                         self.item(item, now);
                     }
@@ -164,8 +170,10 @@ impl Task {
                 Command::Join(viewer) => {
                     self.explain(&viewer);
                     self.viewers.push(*viewer);
-                    // Whoever comes needs a key frame: at once, if there is none to begin with.
-                    if self.lane(Kind::Video).history.key().is_none() {
+                    // Whoever comes needs a key frame: at once, if there is none to begin with, or much after it.
+                    let old = self.lane(Kind::Video).history.key_age(now).is_none_or(|age| age > OLD_KEY);
+                    if old && self.passing.is_some() {
+                        self.lane_mut(Kind::Video).history.forget_key();
                         self.ask_key(now);
                     }
                 }
@@ -223,8 +231,10 @@ impl Task {
             }
             self.passing = passing;
             self.key_asked = None;
+            let now = Instant::now();
+            self.set_tracks();
             if !self.viewers.is_empty() {
-                self.ask_key(Instant::now());
+                self.ask_key(now);
             }
         }
         if self.frames.is_none() {
@@ -269,7 +279,12 @@ impl Task {
 
     fn item(&mut self, item: Item, now: Instant) {
         match item {
-            Item::Tracks { tracks, .. } => self.tracks(&tracks, now),
+            Item::Tracks { tracks, .. } => {
+                self.tracks = tracks;
+                self.set_tracks();
+            }
+            // A publisher's own packets come instead.
+            Item::Frame(_) if self.passing.is_some() => {}
             Item::Frame(frame) => self.frame(&frame, now),
             Item::Lagged(count) => {
                 log::warn!(
@@ -281,8 +296,12 @@ impl Task {
         }
     }
 
-    fn tracks(&mut self, tracks: &[Track], now: Instant) {
-        let from_others = self.fanout.options.from_others || self.passing.is_some();
+    fn set_tracks(&mut self) {
+        if self.passing.is_some() {
+            return;
+        }
+        let tracks = self.tracks.clone();
+        let from_others = self.fanout.options.from_others;
         for kind in KINDS {
             let of_kind = || {
                 tracks.iter().filter(|track| {
@@ -296,10 +315,7 @@ impl Task {
                 let (codec, what) = (other.codec, if kind == Kind::Video { "picture" } else { "sound" });
                 self.fanout.tell(&format!("there is no {what}, since browsers don't take {codec} by WebRTC"));
             }
-            if self.lane(kind).is_passed() {
-                continue;
-            }
-            if self.lane_mut(kind).set_track(chosen, now) {
+            if self.lane_mut(kind).set_track(chosen) {
                 self.restart(kind);
             }
         }
@@ -308,8 +324,7 @@ impl Task {
     fn frame(&mut self, frame: &Frame, now: Instant) {
         let keep = self.fanout.options.keep_b_frames;
         let Self { lanes, timeline, wall, fanout, dropped, .. } = self;
-        let of_track =
-            |lane: &&mut Lane| !lane.is_passed() && lane.track().is_some_and(|track| track.id == frame.track);
+        let of_track = |lane: &&mut Lane| lane.track().is_some_and(|track| track.id == frame.track);
         let Some(lane) = lanes.iter_mut().find(of_track) else { return };
         match lane.frame(frame, keep, timeline, *wall, now) {
             Fate::Sent => {}

@@ -264,8 +264,12 @@ impl Receiver {
         if wants_key {
             self.ask_key(origin.line, now);
         }
-        self.passage.flush();
         result
+    }
+
+    /// All that came was taken: viewers get it now.
+    pub(super) fn flush(&self) {
+        self.passage.flush();
     }
 
     /// Takes what the publisher reports.
