@@ -74,10 +74,17 @@ impl Drop for Handle {
     }
 }
 
+/// Bounds that can change.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    max_sessions: usize,
+    timeouts: Timeouts,
+}
+
 /// What tasks, peers and batches know.
 #[derive(Debug)]
 struct Shared {
-    options: EndpointOptions,
+    limits: Mutex<Limits>,
     dtls: DtlsConfig,
     sockets: Vec<BatchSocket>,
     tcp_addrs: Vec<SocketAddr>,
@@ -150,10 +157,11 @@ impl Endpoint {
         let listeners =
             tcp.iter().map(|addr| tcp::listen(*addr)).collect::<io::Result<Vec<TcpListener>>>()?;
         let tcp_addrs = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
-        let dtls = DtlsConfig::new(options.certificate.clone()).map_err(io::Error::other)?;
+        let dtls = DtlsConfig::new(options.certificate).map_err(io::Error::other)?;
+        let timeouts = Timeouts { connect: options.connect_timeout, consent: options.consent_timeout };
         let (handshakes, waiting) = mpsc::channel(HANDSHAKES);
         let shared = Arc::new(Shared {
-            options,
+            limits: Mutex::new(Limits { max_sessions: options.max_sessions, timeouts }),
             dtls,
             sockets,
             tcp_addrs,
@@ -209,16 +217,15 @@ impl Endpoint {
     /// [`WebRtcError`]: there are too many, or it is stopped.
     pub fn open(&self, local: Credentials, remote: Remote) -> Result<Peer, WebRtcError> {
         let shared = &self.0.0;
-        let options = &shared.options;
-        let timeouts = Timeouts { connect: options.connect_timeout, consent: options.consent_timeout };
+        let Limits { max_sessions, timeouts } = *lock(&shared.limits);
         let name = local.ufrag.clone();
         let session = Session::new(&shared.dtls, local, remote, timeouts, Instant::now());
         let mut tables = lock(&shared.tables);
         if shared.stopped.load(Ordering::Acquire) {
             return Err(WebRtcError::Stopping);
         }
-        if tables.peers.len() >= options.max_sessions {
-            return Err(WebRtcError::Full(options.max_sessions));
+        if tables.peers.len() >= max_sessions {
+            return Err(WebRtcError::Full(max_sessions));
         }
         if tables.names.contains_key(&name) {
             return Err(WebRtcError::Random);
@@ -233,6 +240,13 @@ impl Endpoint {
         shared.connecting.fetch_add(1, Ordering::AcqRel);
         shared.wake.notify_one();
         Ok(Peer(Arc::new(PeerHandle { inner, shared: shared.clone() })))
+    }
+
+    /// Changes its bounds, for sessions that are opened from now on: how many at once, until a peer is connected, until one of
+    /// which nothing is heard is taken as gone.
+    pub fn set_limits(&self, max_sessions: usize, connect_timeout: Duration, consent_timeout: Duration) {
+        let timeouts = Timeouts { connect: connect_timeout, consent: consent_timeout };
+        *lock(&self.0.0.limits) = Limits { max_sessions, timeouts };
     }
 
     /// Room for packets to many peers.

@@ -263,7 +263,10 @@ async fn what_is_dropped_is_closed_and_forgotten() {
         role: Role::Server,
     };
     assert_eq!(endpoint.open(local.clone(), remote.clone()).unwrap_err(), WebRtcError::Full(2));
+    endpoint.set_limits(1, LONG, LONG);
     drop(second);
+    assert_eq!(endpoint.open(local.clone(), remote.clone()).unwrap_err(), WebRtcError::Full(1));
+    endpoint.set_limits(2, LONG, LONG);
     let third = endpoint.open(local, remote).unwrap();
     assert_eq!(endpoint.sessions(), 2);
     third.close();
