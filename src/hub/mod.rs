@@ -408,6 +408,13 @@ impl Hub {
         streams.get(name).and_then(|stream| stream.publisher())
     }
 
+    /// The tracks of a stream, as far as they are known.
+    #[must_use]
+    pub fn tracks(&self, name: &StreamName) -> Vec<Track> {
+        let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
+        streams.get(name).map(|stream| stream.tracks()).unwrap_or_default()
+    }
+
     /// Ends the publisher of `name`, if there is one.
     pub fn kick(&self, name: &StreamName) {
         let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);

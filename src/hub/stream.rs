@@ -199,6 +199,10 @@ impl Stream {
         inner.live.is_some() || inner.epochs > 0
     }
 
+    pub(super) fn tracks(&self) -> Vec<Track> {
+        self.lock().tracks.to_vec()
+    }
+
     pub(super) fn begin(
         &self,
         client: Client,

@@ -10,6 +10,9 @@ use crate::hub::Hub;
 use crate::net::TlsAcceptor;
 use crate::net::{ConnectionLimit, Listener, NetError, Probe};
 
+#[cfg(feature = "webrtc")]
+mod webrtc;
+
 /// A protocol, as the server sees it.
 pub(super) trait Room: Send + Sync {
     /// Where it shall listen by `config`.
@@ -113,10 +116,16 @@ pub(super) fn rooms(
         #[cfg(feature = "record")]
         recorder: std::sync::Arc::new(records.clone()),
     });
+    #[cfg(feature = "webrtc")]
+    let webrtc = crate::webrtc::server::Server::new(config.clone(), hub.clone());
+    #[cfg(feature = "webrtc")]
+    rooms.push(Box::new(webrtc::WebRtcRoom::new(config, &webrtc)));
     #[cfg(feature = "api")]
     rooms.push(Box::new(api::ApiRoom::new(
         config,
         &api,
+        #[cfg(feature = "webrtc")]
+        &webrtc,
         #[cfg(feature = "metrics")]
         metrics,
     )));
@@ -134,6 +143,8 @@ pub(super) fn rooms(
         records,
         #[cfg(feature = "segments")]
         &segments,
+        #[cfg(feature = "webrtc")]
+        &webrtc,
     )));
     #[cfg(feature = "rtmp")]
     rooms.push(Box::new(rtmp::RtmpRoom::new(config, hub)));
@@ -316,9 +327,13 @@ mod api {
         pub fn new(
             config: &Shared,
             api: &Api,
+            #[cfg(feature = "webrtc")] webrtc: &crate::webrtc::server::Server,
             #[cfg(feature = "metrics")] metrics: &crate::control::metrics::Metrics,
         ) -> Self {
             let services: Vec<Box<dyn Service>> = vec![
+                // Where SRS has it.
+                #[cfg(feature = "webrtc")]
+                Box::new(crate::webrtc::signal::Signal::new(webrtc.clone())),
                 #[cfg(feature = "metrics")]
                 Box::new(metrics.service(false)),
                 Box::new(api.clone()),
@@ -414,6 +429,7 @@ mod http {
     impl HttpRoom {
         #[allow(unused_variables, reason = "files need neither hub nor segments")]
         #[allow(clippy::vec_init_then_push, reason = "features say what is pushed")]
+        #[allow(clippy::too_many_arguments, reason = "each is another room's")]
         pub fn new(
             config: &Shared,
             hub: &Hub,
@@ -422,6 +438,7 @@ mod http {
             #[cfg(all(feature = "api", feature = "metrics"))] metrics: &crate::control::metrics::Metrics,
             #[cfg(feature = "record")] records: crate::record::Records,
             #[cfg(feature = "segments")] segments: &Arc<Segments>,
+            #[cfg(feature = "webrtc")] webrtc: &crate::webrtc::server::Server,
         ) -> Self {
             let current = config.current();
             let mut services: Vec<Box<dyn Service>> = Vec::new();
@@ -433,6 +450,8 @@ mod http {
                 #[cfg(feature = "metrics")]
                 metrics: metrics.service(false),
             }));
+            #[cfg(feature = "webrtc")]
+            services.push(Box::new(crate::webrtc::signal::Signal::new(webrtc.clone())));
             // Before all others: it takes only what there is under /recordings/.
             #[cfg(feature = "record")]
             {

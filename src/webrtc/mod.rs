@@ -5,7 +5,8 @@
 //!
 //! From what is agreed to what flows: [`negotiated`] is what a session's two descriptions come to; [`stun`], [`ice`], [`dtls`]
 //! and [`srtp`] make the transport of one peer, a [`session`]; an [`endpoint`] has all of them on its port.
-//! [`publish`] makes frames of what a publisher sends; [`fanout`] lays a stream's frames into packets once, for all its viewers,
+//! [`server`] has all sessions by their tokens, [`signal`] is how they are asked for over HTTP, and [`candidates`] where they are
+//! told to come. [`publish`] makes frames of what a publisher sends; [`fanout`] lays a stream's frames into packets once, for all its viewers,
 //! and [`play`] serves one of them. A publisher's own packets go through to viewers as they are.
 
 pub mod answer;
@@ -24,7 +25,9 @@ pub mod publish;
 pub mod sdp;
 #[cfg(test)]
 mod sdp_tests;
+pub mod server;
 pub mod session;
+pub mod signal;
 pub mod srtp;
 pub mod stun;
 mod viewer;
@@ -34,7 +37,7 @@ mod viewer;
 #[non_exhaustive]
 pub enum WebRtcError {
     /// There are as many as there may be.
-    #[error("{0} WebRTC sessions are open, and no more are taken: see webrtc.max_sessions")]
+    #[error("{0} WebRTC sessions are open, and no more are taken: see server.max_connections")]
     Full(usize),
     /// There are no names for it.
     #[error("the system gives no random numbers")]

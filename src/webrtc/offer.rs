@@ -17,6 +17,9 @@ const MAX_SOURCES: usize = 8;
 /// The longest name of an m-line or a layer: a header extension carries 16 bytes.
 const MAX_NAME: usize = 16;
 
+/// Hashes of certificates that are known.
+const FINGERPRINTS: [&str; 3] = ["sha-256 ", "sha-384 ", "sha-512 "];
+
 /// Extensions by their names.
 mod uri {
     pub const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
@@ -175,9 +178,13 @@ impl Offer {
             of("ice-ufrag").filter(|text| is_ice(text, 4)).ok_or_else(|| bad("has no a=ice-ufrag"))?;
         let pwd = of("ice-pwd").filter(|text| is_ice(text, 22)).ok_or_else(|| bad("has no a=ice-pwd"))?;
         let fingerprints = first.all("fingerprint").chain(description.attribute("fingerprint"));
+        let known = |text: &&str| {
+            let start = text.get(..8).unwrap_or_default();
+            text.len() <= 8 + 64 * 3 && FINGERPRINTS.iter().any(|name| start.eq_ignore_ascii_case(name))
+        };
         let fingerprint = fingerprints
-            .filter(|text| text.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("sha-256 ")))
-            .find(|text| text.len() <= 8 + 32 * 3)
+            .filter(known)
+            .min_by_key(|text| text.get(4..8))
             .ok_or_else(|| bad("has no a=fingerprint:sha-256, without which nobody knows who it is"))?;
         let setup = match of("setup") {
             Some("active") => Setup::Active,

@@ -15,7 +15,7 @@ use self::receiver::Receiver;
 use super::endpoint::{Endpoint, Peer, Sink};
 use super::fanout::Passage;
 use super::negotiated::Negotiated;
-use crate::hub::{Ended, Publisher};
+use crate::hub::{Ended, HubError, Publisher};
 use crate::id::SessionId;
 
 /// Packets that wait for the publisher's task; more are lost.
@@ -32,6 +32,8 @@ pub struct PublishOptions {
     pub key_frame_interval: Duration,
     /// Whether packets that are missing are asked for.
     pub nack: bool,
+    /// After how much silence it is gone, though it is there.
+    pub timeout: Duration,
 }
 
 /// What came, for the publisher's task.
@@ -85,34 +87,39 @@ impl Sink for Waiting {
 }
 
 /// Serves a publisher until it goes, or may not go on; then the peer is closed. Tells why, for the log. Dropping the future
-/// ends it, too: the stream is free then.
+/// ends it, too: the stream is free then. `begin` takes the stream once the peer is there, whose first packets wait for that.
 pub async fn publish(
     endpoint: &Endpoint,
     peer: Peer,
     negotiated: Negotiated,
-    publisher: Publisher,
-    passage: Passage,
+    begin: impl FnOnce() -> Result<(Publisher, Passage), HubError> + Send,
     session: SessionId,
     options: PublishOptions,
 ) -> String {
     let waiting = Arc::new(Waiting::default());
     peer.set_sink(waiting.clone());
-    let connected = tokio::select! {
-        connected = peer.connected() => connected.map_err(|end| end.to_string()),
-        ended = publisher.ended() => Err(ended.to_string()),
-    };
-    if let Err(why) = connected {
-        peer.close();
-        return why;
+    if let Err(end) = peer.connected().await {
+        return end.to_string();
     }
+    let (publisher, passage) = match begin() {
+        Ok(begun) => begun,
+        Err(error) => {
+            peer.close();
+            return error.to_string();
+        }
+    };
     let mut batch = endpoint.batch();
     let mut receiver = Receiver::new(negotiated, publisher, passage, session, options, Instant::now());
+    let mut heard = Instant::now();
     let why = loop {
         let now = Instant::now();
         let mut result: Result<(), Ended> = Ok(());
         for came in waiting.drain() {
             result = match came {
-                Came::Rtp(packet, at) => receiver.rtp(&packet, at),
+                Came::Rtp(packet, at) => {
+                    heard = now;
+                    receiver.rtp(&packet, at)
+                }
                 Came::Rtcp(compound, at) => {
                     receiver.rtcp(&compound, at);
                     Ok(())
@@ -126,6 +133,9 @@ pub async fn publish(
             break ended.to_string();
         }
         receiver.flush();
+        if now.saturating_duration_since(heard) >= options.timeout {
+            break format!("it sent nothing for {} s", options.timeout.as_secs());
+        }
         if let Some(compound) = receiver.take_output() {
             batch.rtcp(&peer, &compound);
             batch.flush().await;

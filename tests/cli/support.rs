@@ -111,6 +111,11 @@ impl Server {
         if cfg!(feature = "srt") {
             command.env("RILLBOX_SRT_LISTEN", "127.0.0.1:0");
         }
+        if cfg!(feature = "webrtc") {
+            command
+                .env("RILLBOX_WEBRTC_LISTEN", "127.0.0.1:0")
+                .env("RILLBOX_WEBRTC_TCP_LISTEN", "127.0.0.1:0");
+        }
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (sender, lines) = channel();

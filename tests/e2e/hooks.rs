@@ -158,7 +158,7 @@ fn callbacks_are_those_of_srs() {
     let own = "{version s pid i ppid i argv s cwd s mem_kbyte i mem_percent f cpu_percent f srs_uptime i}";
     let expected = format!(
         "{{device_id s ip s server s service s pid s summaries {{data {{ok true now_ms i self {own} system {system}}}}} \
-         rtmp [s] http [s] api [s] srt [s]}}"
+         rtmp [s] http [s] api [s] srt [s] rtc [s]}}"
     );
     assert_eq!(beat.shape(), expected);
     assert_eq!(

@@ -54,3 +54,5 @@ mod stop;
 mod support;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod webrtc;

@@ -704,7 +704,7 @@ pub(super) fn moved(block: &[Directive], moves: &[(&str, &str)]) -> Vec<Directiv
 fn modern_rtc(mut block: Vec<Directive>) -> Vec<Directive> {
     for rtc in block.iter_mut().filter(|directive| directive.name == "rtc") {
         let mut copies = Vec::new();
-        for old in rtc.block.iter_mut() {
+        for old in &mut rtc.block {
             if let Some(enabled) = old.find("enabled").cloned() {
                 copies.extend(
                     old.find("no_copy").map(|no_copy| Directive {

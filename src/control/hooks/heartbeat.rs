@@ -68,6 +68,11 @@ impl Hooks {
             (*ports && config.srt.enabled).then(|| config.srt.listen.iter().map(datagrams).collect());
         #[cfg(not(feature = "srt"))]
         let srt = None;
+        #[cfg(feature = "webrtc")]
+        let rtc: Option<Vec<String>> =
+            (*ports && config.webrtc.enabled).then(|| config.webrtc.listen.iter().map(datagrams).collect());
+        #[cfg(not(feature = "webrtc"))]
+        let rtc = None;
         let mut fields: Vec<(&str, &dyn Json)> = vec![
             ("device_id", device_id),
             ("ip", &ip),
@@ -78,7 +83,9 @@ impl Hooks {
         if let Some(data) = &data {
             fields.push(("summaries", data));
         }
-        for (name, addresses) in [("rtmp", &rtmp), ("http", &http), ("api", &api), ("srt", &srt)] {
+        for (name, addresses) in
+            [("rtmp", &rtmp), ("http", &http), ("api", &api), ("srt", &srt), ("rtc", &rtc)]
+        {
             if let Some(addresses) = addresses {
                 fields.push((name, addresses));
             }
@@ -115,7 +122,7 @@ fn listener(address: &SocketAddr) -> String {
 }
 
 /// As SRS tells of what takes datagrams.
-#[cfg(feature = "srt")]
+#[cfg(any(feature = "srt", feature = "webrtc"))]
 fn datagrams(address: &SocketAddr) -> String {
     if address.ip().is_unspecified() {
         format!("udp://0.0.0.0:{}", address.port())

@@ -137,7 +137,7 @@ pub struct Unit {
 }
 
 /// Puts frames of one track together.
-pub trait Depacketise: Send {
+pub trait Depacketise: Send + Sync {
     /// Takes the next packet, and gives the frames that are complete.
     fn push(&mut self, piece: &Piece<'_>, each: &mut dyn FnMut(Unit));
 }

@@ -25,9 +25,7 @@ use super::front::{Front, Options};
 use super::io::Io;
 use super::plain;
 use super::pump::{end_of, pump, pump_into};
-use super::reply::{
-    asks_websocket, finish, last_reply, live_head, options_reply, switch_headers, websocket_fault,
-};
+use super::reply::{asks_websocket, finish, last_reply, live_head, switch_headers, websocket_fault};
 use super::service::{Framing, LiveBody, LiveRequest, Peer, Request, RequestBody};
 use super::{Body, Head, HeadError, Reply, text_reply};
 use crate::net::Permit;
@@ -270,7 +268,7 @@ impl Connection {
         self.count(&head, &peer);
         let cors = self.cors(&head);
         let mut reply = match head.method {
-            Method::OPTIONS => options_reply(),
+            Method::OPTIONS => self.front.options_of(&head),
             _ => self.route(Request { head, peer, body: RequestBody(Some(body)) }, upgrade).await,
         };
         finish(reply.headers_mut(), cors);

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 
 use super::connection::{Connection, DONE, IDLE};
 use super::io::Io;
-use super::reply::not_allowed;
+use super::reply::{not_allowed, options_reply};
 use super::service::{Begin, Live, LiveRequest, Outcome, Peer, Request, Service};
-use super::{Reply, Stream, text_reply};
+use super::{Head, Reply, Stream, text_reply};
 use crate::id::SessionId;
 use crate::net::{Listener, Permit};
 
@@ -155,6 +155,11 @@ impl Front {
             }
         }
         None
+    }
+
+    /// What is said to `OPTIONS`.
+    pub(super) fn options_of(&self, head: &Head) -> Reply {
+        self.services.iter().find_map(|service| service.options(head)).unwrap_or_else(options_reply)
     }
 
     /// What the first service that knows the request says.

@@ -49,6 +49,8 @@ pub use origin::is_local;
 pub use player::{play_refused, player};
 pub use range::reply_range;
 pub use reply::{Reply, SERVER, not_allowed, put, text_reply, unauthorized};
+#[cfg(feature = "webrtc")]
+pub use service::BodyError;
 pub use service::{
     Begin, Boxed, Framing, Live, LiveBody, LiveRequest, Outcome, Peer, Request, RequestBody, Service,
 };

@@ -60,7 +60,12 @@ pub(super) fn finish(headers: &mut HeaderMap, cors: bool) {
     headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
     if cors {
         for (name, value) in CORS {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            // Who answers may have said more.
+            headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
+        }
+    } else {
+        for (name, _) in CORS {
+            headers.remove(name);
         }
     }
 }

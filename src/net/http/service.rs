@@ -3,6 +3,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+#[cfg(feature = "webrtc")]
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -26,6 +28,11 @@ pub trait Service: Send + Sync {
     /// wait for a stream at the same path.
     fn has(&self, _head: &Head) -> bool {
         false
+    }
+
+    /// What it says to `OPTIONS`, where that is more than what all say.
+    fn options(&self, _head: &Head) -> Option<Reply> {
+        None
     }
 
     /// Answers a request, or hands it back for the next service. `OPTIONS` does not come here, and what a
@@ -66,6 +73,48 @@ pub struct Request {
 /// What a request carries.
 #[derive(Debug, Default)]
 pub struct RequestBody(pub(super) Option<Incoming>);
+
+/// Why a body could not be read.
+#[cfg(feature = "webrtc")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It ended, or its connection did.
+    #[error("the body ended too early")]
+    Cut,
+    /// It took too long.
+    #[error("the body took longer than {0:?}")]
+    Late(Duration),
+    /// It is too large.
+    #[error("the body is larger than {0} bytes, which is the most")]
+    Large(usize),
+}
+
+#[cfg(feature = "webrtc")]
+impl RequestBody {
+    /// All of it: at most so many bytes, within so much time.
+    ///
+    /// # Errors
+    /// [`BodyError`].
+    pub async fn read(self, most: usize, time: Duration) -> Result<Vec<u8>, BodyError> {
+        use hyper::body::Body as _;
+        if self.size_hint().lower() > u64::try_from(most).unwrap_or(u64::MAX) {
+            return Err(BodyError::Large(most));
+        }
+        let reading = async {
+            let mut body = std::pin::pin!(self);
+            let mut bytes = Vec::new();
+            while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+                let Ok(data) = frame.map_err(|_| BodyError::Cut)?.into_data() else { continue };
+                if data.len() > most.saturating_sub(bytes.len()) {
+                    return Err(BodyError::Large(most));
+                }
+                bytes.extend_from_slice(&data);
+            }
+            Ok(bytes)
+        };
+        tokio::time::timeout(time, reading).await.unwrap_or(Err(BodyError::Late(time)))
+    }
+}
 
 impl hyper::body::Body for RequestBody {
     type Data = Bytes;

@@ -55,8 +55,12 @@ impl Scene {
         let media =
             vec![media(Kind::Audio, Codec::Opus, 111, &[]), media(Kind::Video, Codec::H264, 96, layers)];
         let negotiated = Negotiated { flow: Flow::Publish, media, cname: "box".to_owned() };
-        let options =
-            PublishOptions { to_others: true, key_frame_interval: Duration::from_secs(6), nack: true };
+        let options = PublishOptions {
+            to_others: true,
+            key_frame_interval: Duration::from_secs(6),
+            nack: true,
+            timeout: Duration::from_secs(30),
+        };
         let receiver = Receiver::new(negotiated, publisher, passage, SessionId::next(), options, now);
         let video = packetiser(Codec::H264, &Format::new(90_000)).unwrap();
         Self {

@@ -75,8 +75,10 @@ impl Server {
     }
 
     fn of(mut command: Command) -> Self {
-        if !command.get_envs().any(|(name, _)| name == "RILLBOX_SRT_LISTEN") {
-            command.env("RILLBOX_SRT_LISTEN", "127.0.0.1:0");
+        for name in ["RILLBOX_SRT_LISTEN", "RILLBOX_WEBRTC_LISTEN", "RILLBOX_WEBRTC_TCP_LISTEN"] {
+            if !command.get_envs().any(|(known, _)| known == name) {
+                command.env(name, "127.0.0.1:0");
+            }
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -140,7 +142,10 @@ impl Server {
     #[track_caller]
     pub fn players(&self, count: usize) {
         let there = || {
-            self.count(" rtmp-play of live/") + self.count(" srt-play of live/") + self.count(" GET /live/")
+            self.count(" rtmp-play of live/")
+                + self.count(" srt-play of live/")
+                + self.count(" rtc-play of live/")
+                + self.count(" GET /live/")
                 >= count
         };
         wait_until(&format!("{count} players"), there);
