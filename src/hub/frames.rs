@@ -1,6 +1,7 @@
 //! Frames as they are, for whoever builds something of them: segments, recordings, other protocols' packets.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -40,6 +41,13 @@ pub struct Frames {
 }
 
 impl Frames {
+    /// This reader has no use for what is made for others only ([`Publisher::is_read`](super::Publisher::is_read)).
+    #[must_use]
+    pub fn aside(self) -> Self {
+        self.queue.aside.store(true, Ordering::Relaxed);
+        self
+    }
+
     /// What comes next; waits until there is something. `None`: the stream has ended. Safe to cancel.
     pub async fn next(&mut self) -> Option<Item> {
         loop {
@@ -72,6 +80,8 @@ pub(super) struct Queue {
     grown: Notify,
     /// The most bytes of frames in it.
     bytes: usize,
+    /// Its reader does not count where it is asked whether there are any.
+    aside: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -91,11 +101,20 @@ impl Queue {
     pub(super) fn new(bytes: usize) -> Arc<Self> {
         let inner =
             Inner { items: VecDeque::new(), bytes: 0, open: false, gathering: true, lost: 0, ended: false };
-        Arc::new(Self { inner: Mutex::new(inner), grown: Notify::new(), bytes })
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            grown: Notify::new(),
+            bytes,
+            aside: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn reader(self: &Arc<Self>) -> Frames {
         Frames { queue: Arc::clone(self) }
+    }
+
+    pub(super) fn is_aside(&self) -> bool {
+        self.aside.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

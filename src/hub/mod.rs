@@ -302,6 +302,12 @@ impl Hub {
         stream.map(|stream| stream.frames(bytes)).ok_or_else(|| HubError::NotLive(name.clone()))
     }
 
+    /// What the configuration says of a stream now.
+    #[must_use]
+    pub fn rules(&self, name: &StreamName) -> Arc<config::Vhost> {
+        self.inner.config.current().vhost(&name.vhost, &name.app, &name.stream).clone()
+    }
+
     /// Counts a viewer of what was built of a live stream, until it is dropped.
     pub fn attend(&self, admission: Admission, now: Instant) -> Result<Attendance, HubError> {
         let (stream, _) = self.stream(admission.name(), now, Create::No)?;
@@ -643,6 +649,19 @@ impl Publisher {
     /// Gives a frame that was read of what was [passed](Self::pass), and begins in piece `begins`.
     pub fn passed_frame(&mut self, frame: Frame, begins: u64, now: Instant) -> Result<(), Ended> {
         self.stream.frame(&self.admission.session.signal, frame, Some(begins), now)
+    }
+
+    /// What the configuration says of the stream now.
+    #[must_use]
+    pub fn rules(&self) -> Arc<config::Vhost> {
+        self.hub.rules(&self.stream.name)
+    }
+
+    /// Whether somebody reads the stream: a player by any protocol, or what builds segments and recordings of it. Readers that
+    /// stand [aside](Frames::aside) don't count.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.stream.is_read()
     }
 
     /// Completes when the publisher may not go on.

@@ -395,6 +395,12 @@ impl Stream {
         queue.reader()
     }
 
+    /// Whether somebody reads it who needs all that can be had.
+    pub(super) fn is_read(&self) -> bool {
+        let inner = self.lock();
+        inner.feeds().next().is_some() || inner.queues().any(|queue| !queue.is_aside())
+    }
+
     /// Who publishes it.
     pub(super) fn publisher(&self) -> Option<Client> {
         self.lock().live.as_ref().map(|live| live.client.clone())

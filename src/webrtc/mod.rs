@@ -28,6 +28,7 @@ mod sdp_tests;
 pub mod server;
 pub mod session;
 pub mod signal;
+mod sound;
 pub mod srtp;
 pub mod stun;
 mod viewer;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::super::endpoint::{Batch, Peer};
+use super::super::sound::Sound;
 use super::super::viewer::{Out, Sending, Shared, ViewerTrack};
 use super::lane::{Fate, Lane, Timeline, Wall};
 use super::passage::{Passed, Passing};
@@ -58,6 +59,8 @@ pub(super) struct Task {
     key_asked: Option<Instant>,
     alone_since: Option<Instant>,
     dropped: u64,
+    /// What players don't take becomes what they do.
+    sound: Sound,
 }
 
 /// What the task was woken by.
@@ -85,6 +88,7 @@ impl Task {
             key_asked: None,
             alone_since: None,
             dropped: 0,
+            sound: Sound::default(),
         }
     }
 
@@ -238,7 +242,7 @@ impl Task {
             }
         }
         if self.frames.is_none() {
-            self.frames = self.fanouts.inner.hub.frames(&self.fanout.name, WAITING).ok();
+            self.frames = self.fanouts.inner.hub.frames(&self.fanout.name, WAITING).ok().map(Frames::aside);
         }
     }
 
@@ -298,6 +302,7 @@ impl Task {
 
     fn set_tracks(&mut self) {
         if self.passing.is_some() {
+            self.sound.end();
             return;
         }
         let tracks = self.tracks.clone();
@@ -309,6 +314,16 @@ impl Task {
                 })
             };
             let chosen = of_kind().find(|track| is_sent(track.codec));
+            let made = if chosen.is_none() && kind == Kind::Audio {
+                let bitrate = self.fanouts.inner.hub.rules(&self.fanout.name).webrtc.opus_bitrate;
+                of_kind().find_map(|track| self.sound.make(track, Codec::Opus, bitrate))
+            } else {
+                None
+            };
+            if kind == Kind::Audio && made.is_none() {
+                self.sound.end();
+            }
+            let chosen = chosen.or(made.as_ref());
             if chosen.is_none()
                 && let Some(other) = of_kind().next()
             {
@@ -322,6 +337,17 @@ impl Task {
     }
 
     fn frame(&mut self, frame: &Frame, now: Instant) {
+        if !self.sound.takes(frame.track) {
+            self.packetise(frame, now);
+            return;
+        }
+        let made: Vec<Frame> = self.sound.push(frame).collect();
+        for frame in made {
+            self.packetise(&frame, now);
+        }
+    }
+
+    fn packetise(&mut self, frame: &Frame, now: Instant) {
         let keep = self.fanout.options.keep_b_frames;
         let Self { lanes, timeline, wall, fanout, dropped, .. } = self;
         let of_track = |lane: &&mut Lane| lane.track().is_some_and(|track| track.id == frame.track);

@@ -13,9 +13,10 @@ use crate::format::rtp::rtcp::{self, Rtcp, TwccWriter, Writer};
 use crate::format::rtp::{Packet, starts_key};
 use crate::hub::{Ended, Publisher};
 use crate::id::SessionId;
-use crate::media::{Kind, Track, TrackId};
+use crate::media::{Codec, Kind, Track, TrackId};
 use crate::webrtc::fanout::Passage;
 use crate::webrtc::negotiated::{Media, Negotiated};
+use crate::webrtc::sound::Sound;
 
 /// The most sources of a publisher: three layers of two pictures, each sent again, and sound.
 const MAX_SOURCES: usize = 24;
@@ -86,6 +87,8 @@ pub(super) struct Receiver {
     out: Writer,
     fir: u8,
     told: u32,
+    /// What players by other protocols don't take becomes what they do.
+    sound: Sound,
 }
 
 impl Receiver {
@@ -143,6 +146,7 @@ impl Receiver {
             out: Writer::default(),
             fir: 0,
             told: 0,
+            sound: Sound::default(),
         }
     }
 
@@ -239,7 +243,7 @@ impl Receiver {
             }
             let Some(layer) = line.layers.get_mut(origin.layer) else { continue };
             self.passage.packet(agreed.codec, agreed.clock_rate, packet, ordered.lost);
-            let Self { publisher, session, told, options, .. } = self;
+            let Self { publisher, session, told, options, sound, .. } = self;
             layer.incoming.take(&ordered, agreed, arrived, now, &mut |made| {
                 if result.is_err() {
                     return;
@@ -254,10 +258,17 @@ impl Receiver {
                         if *told <= MAX_TOLD {
                             log::info!(session:% = session; "{}", description(&track));
                         }
-                        publisher.set_track(*track)
+                        publisher.set_track(for_others(sound, publisher, *options, *track))
                     }
-                    Made::Frame(frame) if options.to_others => publisher.frame(frame, now),
-                    Made::Frame(_) => Ok(()),
+                    Made::Frame(_) if !options.to_others => Ok(()),
+                    Made::Frame(frame) if !sound.takes(frame.track) => publisher.frame(frame, now),
+                    Made::Frame(frame) if publisher.is_read() => {
+                        sound.push(&frame).try_for_each(|frame| publisher.frame(frame, now))
+                    }
+                    Made::Frame(_) => {
+                        sound.rest();
+                        Ok(())
+                    }
                 };
             });
         }
@@ -468,6 +479,15 @@ impl Receiver {
         self.out.bye(self.ours);
         self.take_output()
     }
+}
+
+/// The track as players by other protocols get it: they know AAC, and few of them what browsers send.
+fn for_others(sound: &mut Sound, publisher: &Publisher, options: PublishOptions, track: Track) -> Track {
+    if options.to_others && matches!(track.codec, Codec::G711A | Codec::G711U | Codec::Opus) {
+        let bitrate = publisher.rules().webrtc.aac_bitrate;
+        return sound.make(&track, Codec::Aac, bitrate).unwrap_or(track);
+    }
+    track
 }
 
 fn description(track: &Track) -> String {
