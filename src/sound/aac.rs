@@ -38,6 +38,8 @@ pub(super) struct Decoder {
 
 // SAFETY: the library keeps nothing per thread and has no state outside of the instance, which only `self` refers to.
 unsafe impl Send for Decoder {}
+// SAFETY: by a shared reference only our own numbers are read; whatever calls the library takes an exclusive one.
+unsafe impl Sync for Decoder {}
 
 impl Decoder {
     /// Of this AudioSpecificConfig.
@@ -146,6 +148,8 @@ pub(super) struct Encoder {
 
 // SAFETY: as for the decoder.
 unsafe impl Send for Encoder {}
+// SAFETY: by a shared reference only our own numbers are read; whatever calls the library takes an exclusive one.
+unsafe impl Sync for Encoder {}
 
 impl Encoder {
     /// Of 1 or 2 channels and about `bitrate` bits per second.
