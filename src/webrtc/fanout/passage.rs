@@ -3,15 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
 use super::{Fanouts, lock};
-use crate::format::rtp::Packet;
+use crate::format::rtp::{Packet, starts_key};
 use crate::hub::StreamName;
-use crate::media::Codec;
+use crate::media::{Codec, Kind};
 
-/// Packets that wait for the task that sends them; more are lost.
+/// Packets that wait for the task that sends them; more are lost. While there is none, those since the newest key frame
+/// wait for whoever comes.
 const MAX_WAITING: usize = 2048;
 
 /// What a publisher passes on.
@@ -38,6 +40,8 @@ pub(super) enum Passed {
         ntp: u64,
         /// In ticks.
         timestamp: u32,
+        /// When that was told.
+        at: Instant,
     },
 }
 
@@ -56,9 +60,6 @@ impl Passing {
     /// What is there is taken from now on, or not.
     pub(super) fn take(&self, taken: bool) {
         self.taken.store(taken, Ordering::Release);
-        if !taken {
-            lock(&self.queue).clear();
-        }
     }
 
     pub(super) fn drain(&self) -> VecDeque<Passed> {
@@ -76,6 +77,21 @@ impl Passing {
     }
 }
 
+/// The newest clocks that are kept: of picture and sound.
+const MAX_CLOCKS: usize = 4;
+
+/// Whether a packet is the first of a key frame: what was before is of no use to who comes now.
+fn begins(passed: &Passed, queue: &VecDeque<Passed>) -> bool {
+    let Passed::Packet { codec, packet, .. } = passed else { return false };
+    let is_same = |old: &Passed| {
+        matches!(old, Passed::Packet { codec: other, packet: old, .. }
+        if other == codec && old.header.timestamp == packet.header.timestamp)
+    };
+    codec.kind() == Kind::Video
+        && starts_key(*codec, &packet.payload)
+        && !queue.iter().rev().take(64).any(is_same)
+}
+
 /// The publisher's end: while it is there, viewers get its packets as they are.
 pub struct Passage {
     fanouts: Fanouts,
@@ -89,13 +105,20 @@ impl Passage {
     }
 
     fn push(&self, passed: Passed) {
-        if !self.passing.taken.load(Ordering::Acquire) {
-            return;
-        }
+        let taken = self.passing.taken.load(Ordering::Acquire);
         let mut queue = lock(&self.passing.queue);
-        if queue.len() < MAX_WAITING {
-            queue.push_back(passed);
+        if !taken && begins(&passed, &queue) {
+            queue.retain(|old| matches!(old, Passed::Clock { .. }));
+            let surplus = queue.len().saturating_sub(MAX_CLOCKS);
+            queue.drain(..surplus);
         }
+        if queue.len() >= MAX_WAITING {
+            if taken {
+                return;
+            }
+            queue.pop_front();
+        }
+        queue.push_back(passed);
     }
 
     /// Passes a packet on; `lost` before it are missing for good. Call [`flush`](Self::flush) after the last of several.
@@ -104,8 +127,8 @@ impl Passage {
     }
 
     /// Tells how the publisher's clock stands.
-    pub fn clock(&self, codec: Codec, ntp: u64, timestamp: u32) {
-        self.push(Passed::Clock { codec, ntp, timestamp });
+    pub fn clock(&self, codec: Codec, ntp: u64, timestamp: u32, at: Instant) {
+        self.push(Passed::Clock { codec, ntp, timestamp, at });
     }
 
     /// Packets of this codec have other timestamps from now on.

@@ -21,6 +21,8 @@ const LINGER: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(200);
 /// Viewers that are behind get more after so long.
 const MORE: Duration = Duration::from_millis(5);
+/// A key frame that comes so soon after it was asked for is the answer.
+const ANSWER: Duration = Duration::from_millis(400);
 /// Time between two requests for a key frame.
 const KEY_AGAIN: Duration = Duration::from_millis(500);
 /// Frames taken in one go: all that a stream keeps for those who come, as a viewer begins at the newest.
@@ -57,6 +59,8 @@ pub(super) struct Task {
     passing: Option<Arc<Passing>>,
     batch: Batch,
     key_asked: Option<Instant>,
+    /// The publisher makes key frames when it is asked.
+    answers: bool,
     alone_since: Option<Instant>,
     dropped: u64,
     /// What players don't take becomes what they do.
@@ -86,6 +90,7 @@ impl Task {
             passing: None,
             batch,
             key_asked: None,
+            answers: false,
             alone_since: None,
             dropped: 0,
             sound: Sound::default(),
@@ -177,8 +182,11 @@ impl Task {
                     // Whoever comes needs a key frame: at once, if there is none to begin with, or much after it.
                     let old = self.lane(Kind::Video).history.key_age(now).is_none_or(|age| age > OLD_KEY);
                     if old && self.passing.is_some() {
-                        self.lane_mut(Kind::Video).history.forget_key();
                         self.ask_key(now);
+                        // Where one is sure to come, the way through the past is longer.
+                        if self.answers {
+                            self.lane_mut(Kind::Video).history.forget_key();
+                        }
                     }
                 }
                 Command::Leave(id, why) => {
@@ -234,7 +242,7 @@ impl Task {
                 new.take(true);
             }
             self.passing = passing;
-            self.key_asked = None;
+            (self.key_asked, self.answers) = (None, false);
             let now = Instant::now();
             self.set_tracks();
             if !self.viewers.is_empty() {
@@ -260,14 +268,20 @@ impl Task {
         for passed in passing.drain() {
             match passed {
                 Passed::Packet { codec, clock_rate, packet, lost } => {
+                    let before = self.lane(Kind::Video).history.key();
                     let anew = self.lane_mut(codec.kind()).pass(codec, clock_rate, packet, lost, now);
+                    let is_answer = |at: Instant| now.saturating_duration_since(at) < ANSWER;
+                    if self.key_asked.is_some_and(is_answer) && self.lane(Kind::Video).history.key() != before
+                    {
+                        self.answers = true;
+                    }
                     if anew {
                         self.restart(codec.kind());
                     }
                 }
                 Passed::Switch(codec) => self.lane_mut(codec.kind()).switch(),
-                Passed::Clock { codec, ntp, timestamp } => {
-                    self.lane_mut(codec.kind()).set_clock(ntp, timestamp, now);
+                Passed::Clock { codec, ntp, timestamp, at } => {
+                    self.lane_mut(codec.kind()).set_clock(ntp, timestamp, at);
                 }
             }
         }

@@ -305,7 +305,7 @@ impl Receiver {
         let Some(layer) = line.layers.get_mut(origin.layer) else { return };
         layer.reception.reported(ntp, now);
         let Some((codec, _)) = layer.incoming.codec().filter(|_| is_chosen) else { return };
-        self.passage.clock(codec, ntp, timestamp);
+        self.passage.clock(codec, ntp, timestamp, now);
         let full = layer.incoming.unwrapped(timestamp);
         let wall = ntp_to_unix_us(ntp);
         let Some(place) = &mut layer.incoming.place else { return };

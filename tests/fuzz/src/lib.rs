@@ -17,16 +17,19 @@ use rillbox::srt::handshake::Handshake as SrtHandshake;
 use rillbox::srt::listener::{Heard, Listener};
 use rillbox::srt::session::Session as SrtSession;
 
+#[path = "rtp.rs"]
+mod rtp;
 #[path = "webrtc.rs"]
 mod webrtc;
 
+pub use rtp::{rtcp, rtp};
 pub use webrtc::{dtls, srtp, stun};
 
 /// Takes bytes; must not panic.
 pub type Target = fn(&[u8]);
 
 /// The targets, by name.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("amf", amf),
     ("chunk", chunk),
     ("client", client),
@@ -37,6 +40,8 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("media", media),
     ("mp4", mp4),
     ("mpegts", mpegts),
+    ("rtcp", rtcp),
+    ("rtp", rtp),
     ("srt_handshake", srt_handshake),
     ("srt_key", srt_key),
     ("srt_packet", srt_packet),
