@@ -6,7 +6,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | top | [`server`]: assembly, listeners, signals, limits |
-//! | protocols | `rtmp` `srt` `webrtc` `http_live` `hls` `dash`: one protocol, one folder, one feature · `record`: files, and their playback · `control`: the HTTP API, callbacks, metrics · `console`: pages |
+//! | protocols | `rtmp` `srt` `webrtc` `http_live` `hls` `dash`: one protocol, one folder, one feature · `record`: files, and their playback · `relay`: streams to and from other servers · `control`: the HTTP API, callbacks, metrics · `console`: pages |
 //! | built once | `segments`: a live stream cut into segments, for HLS and DASH |
 //! | access | `access`: who may publish, play and administer |
 //! | shared | [`net`]: sockets and the HTTP front, which knows players |
@@ -42,6 +42,8 @@ pub mod net;
 pub mod pulse;
 #[cfg(feature = "record")]
 pub mod record;
+#[cfg(feature = "relay")]
+pub mod relay;
 #[cfg(feature = "rtmp")]
 pub mod rtmp;
 #[cfg(feature = "segments")]

@@ -207,6 +207,7 @@ fn features() -> Vec<&'static str> {
         ("console", cfg!(feature = "console")),
         ("dash", cfg!(feature = "dash")),
         ("record", cfg!(feature = "record")),
+        ("relay", cfg!(feature = "relay")),
         ("srs-conf", cfg!(feature = "srs-conf")),
         ("srt", cfg!(feature = "srt")),
         ("tls", cfg!(feature = "tls")),

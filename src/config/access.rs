@@ -29,7 +29,7 @@ impl Secret {
         self.0.is_empty()
     }
 
-    fn of(text: &str) -> Option<Self> {
+    pub(super) fn of(text: &str) -> Option<Self> {
         (text != HIDDEN).then(|| Self(text.to_owned()))
     }
 

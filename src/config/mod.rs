@@ -13,6 +13,8 @@ mod keys;
 mod load;
 #[cfg(test)]
 mod reference;
+#[cfg(feature = "relay")]
+mod remote;
 #[cfg(feature = "srs-conf")]
 mod srs;
 mod store;
@@ -40,6 +42,8 @@ pub use self::load::by_environment;
 #[cfg(feature = "srs-conf")]
 pub use self::load::convert;
 pub use self::load::{ConfigError, FILE_VARIABLE, Loaded, is_srs, load, load_text, parse, read, read_input};
+#[cfg(feature = "relay")]
+pub use self::remote::Remotes;
 pub use self::store::{StoreError, store};
 #[cfg(feature = "srt")]
 pub use self::value::Bandwidth;
@@ -441,6 +445,9 @@ section! {
         live access: VhostAccess = VhostAccess::default();
         /// DASH: manifests of live streams.
         live dash: Dash = Dash::default();
+        /// Other servers that streams are brought to.
+        #[cfg(feature = "relay")]
+        live forward: Forward = Forward::default();
         /// HLS: segments and playlists of live streams.
         live hls: Hls = Hls::default();
         /// Callbacks: a server of yours is asked who may publish and play, and told what happens.
@@ -450,6 +457,9 @@ section! {
         live http_live: HttpLive = HttpLive::default();
         /// RTMP players.
         live play: Play = Play::default();
+        /// Other servers that streams are fetched from.
+        #[cfg(feature = "relay")]
+        live pull: Pull = Pull::default();
         /// Recordings of streams (DVR), and what becomes of them.
         #[cfg(feature = "record")]
         live record: Record = Record::default();
@@ -521,6 +531,46 @@ section! {
         live dispose: Duration = secs(120), Duration::ZERO..=secs(604_800);
         /// Whether each viewer has a session: counted as a player, expired two windows after its last request.
         live sessions: bool = true;
+    }
+}
+
+#[cfg(feature = "relay")]
+section! {
+    /// Other servers that streams are brought to, while someone publishes them.
+    pub struct Forward {
+        /// Whether they are.
+        live enabled: bool = true;
+        /// Where to: rtmp:// and srt:// URLs with `[vhost] [app] [stream]`; of HOST:PORT alone is made
+        /// rtmp://HOST:PORT/[app]/[stream]. For srt:// URLs the parameters are those of FFmpeg (streamid, passphrase, latency in
+        /// microseconds, …).
+        live urls: Remotes = Remotes::default();
+        /// A server of yours that says where to, asked when someone publishes: it gets a POST as SRS's on_forward, and answers with
+        /// `{"code":0,"data":{"urls":["rtmp://…"]}}`. `urls` is not looked at then. "": none.
+        #[cfg(feature = "hooks")]
+        live backend: String = String::new();
+        /// After how long a server is called again that could not be reached, or broke off.
+        live retry: Duration = secs(3), Duration::from_millis(100)..=secs(3600);
+        /// How much of a stream waits in memory for a slow server. What is beyond is lost up to the next key frame.
+        live queue: Size = Size::mib(4), Size::kib(256)..=Size::mib(1024);
+    }
+}
+
+#[cfg(feature = "relay")]
+section! {
+    /// Other servers that streams are fetched from: cameras and encoders that wait to be called, and the origin of an edge.
+    pub struct Pull {
+        /// Where from: rtmp:// and srt:// URLs with `[vhost] [app] [stream]`, HOST:PORT as for forward.urls. The next is taken when
+        /// one does not have the stream.
+        live urls: Remotes = Remotes::default();
+        /// Whether a stream is fetched only while someone plays it, as an edge does. Otherwise those are fetched all the time that a
+        /// [[vhost.*.match]] names without `*` and `?`; others never.
+        live on_demand: bool = true;
+        /// How long a stream is fetched on after its last player has gone.
+        live linger: Duration = secs(10), Duration::ZERO..=secs(3600);
+        /// A server that has sent nothing for so long is given up.
+        live timeout: Duration = secs(10), secs(1)..=secs(3600);
+        /// After how long servers are called again.
+        live retry: Duration = secs(3), Duration::from_millis(100)..=secs(3600);
     }
 }
 

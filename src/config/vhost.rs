@@ -49,6 +49,18 @@ impl Vhosts {
             .flat_map(|rules| std::iter::once(&rules.all).chain(rules.matches.iter().map(|(_, vhost)| vhost)))
     }
 
+    /// What holds for the streams that patterns name without `*` and `?`, with their names: vhost (`""`: any without a section),
+    /// app, stream.
+    #[cfg(feature = "relay")]
+    pub fn streams(&self) -> impl Iterator<Item = (&str, &str, &str, &Arc<Vhost>)> {
+        let rules = self.named.iter().map(|(name, rules)| (name.as_str(), rules));
+        std::iter::once(("", &self.default)).chain(rules).flat_map(|(vhost, rules)| {
+            rules.matches.iter().filter(|(pattern, _)| !pattern.contains(['*', '?'])).filter_map(
+                move |(pattern, all)| pattern.rsplit_once('/').map(|(app, stream)| (vhost, app, stream, all)),
+            )
+        })
+    }
+
     /// The names that have a section, in lower case, without "default".
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.named.iter().map(|(name, _)| name.as_str())

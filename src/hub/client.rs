@@ -82,6 +82,8 @@ pub enum ClientKind {
     HlsPlay,
     /// HTTP reader of `.mp3`.
     Mp3Play,
+    /// A stream that we fetch from another server.
+    Pull,
     /// WebRTC player.
     RtcPlay,
     /// WebRTC publisher.
@@ -98,7 +100,7 @@ pub enum ClientKind {
 
 impl ClientKind {
     /// All kinds, for tables by kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AacPlay,
         Self::DashPlay,
         Self::FlashPublish,
@@ -107,6 +109,7 @@ impl ClientKind {
         Self::HaivisionPublish,
         Self::HlsPlay,
         Self::Mp3Play,
+        Self::Pull,
         Self::RtcPlay,
         Self::RtcPublish,
         Self::RtmpPlay,
@@ -127,6 +130,7 @@ impl ClientKind {
             Self::HaivisionPublish => "haivision-publish",
             Self::HlsPlay => "hls-play",
             Self::Mp3Play => "mp3-play",
+            Self::Pull => "pull",
             Self::RtcPlay => "rtc-play",
             Self::RtcPublish => "rtc-publish",
             Self::RtmpPlay => "rtmp-play",
@@ -144,6 +148,7 @@ impl ClientKind {
             Self::FlashPublish
                 | Self::FmlePublish
                 | Self::HaivisionPublish
+                | Self::Pull
                 | Self::RtcPublish
                 | Self::SrtPublish
         )

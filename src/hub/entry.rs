@@ -101,6 +101,14 @@ impl Parts {
         all
     }
 
+    /// What was added, in parts.
+    #[cfg(feature = "relay")]
+    #[must_use]
+    pub fn into_parts(mut self) -> Vec<Bytes> {
+        self.cut();
+        self.parts
+    }
+
     pub(super) fn finish(mut self, at_ms: i64, join: bool) -> Entry {
         self.cut();
         Entry { parts: self.parts.into_boxed_slice(), len: self.len, at_ms, join }

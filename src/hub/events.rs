@@ -31,6 +31,11 @@ pub enum Event {
         /// The stream.
         name: StreamName,
     },
+    /// Someone wants to play a stream that nobody publishes, and that is to be fetched then (`vhost.*.pull`).
+    Wanted {
+        /// The stream.
+        name: StreamName,
+    },
     /// A segment of HLS is complete (SRS's `on_hls`, `on_hls_notify`).
     Segment(Box<SegmentMade>),
     /// A recording was closed (SRS's `on_dvr`).

@@ -26,6 +26,8 @@
 #[cfg(test)]
 mod admission_tests;
 mod client;
+#[cfg(feature = "relay")]
+mod connector;
 mod delivery;
 mod entry;
 mod events;
@@ -55,12 +57,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 #[cfg(feature = "segments")]
 use std::sync::{Mutex, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
 pub use self::client::{Client, ClientKind, Secret};
+#[cfg(feature = "relay")]
+pub use self::connector::{Asking, Connector, Destinations, Opening, Progress, Relay, RelayStatus, Relaying};
 use self::delivery::Delivery;
 pub use self::delivery::{Control, Flow};
 pub use self::entry::Parts;
@@ -87,6 +91,9 @@ pub const MAX_TRACKS: usize = 16;
 
 /// The least a stream keeps, however many there are: two seconds at 1 Mbit/s.
 const LEAST_RING: usize = 256 * 1024;
+
+/// How long who would not wait for a publisher waits for a stream that is being fetched.
+const FETCHED: Duration = Duration::from_secs(10);
 
 /// Why the hub refuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -246,6 +253,17 @@ impl Hub {
         Ok(Admission::new(self.inner.sessions.enter(ask, Instant::now()), self.clone()))
     }
 
+    /// [`Self::admit`] for what the configuration itself wants published: no gate is asked.
+    #[cfg(feature = "relay")]
+    pub(super) fn admit_own(&self, name: &StreamName, client: Client) -> Result<Admission, HubError> {
+        if self.inner.stopping.load(Ordering::SeqCst) {
+            return Err(HubError::Stopping);
+        }
+        let ask =
+            Ask { action: Action::Publish, name: name.clone(), client, stream_id: self.stream_id(name) };
+        Ok(Admission::own(self.inner.sessions.enter(ask, Instant::now()), self.clone()))
+    }
+
     /// Whether [`publish`](Self::publish) would find the stream taken, for protocols that have to say so before they know that
     /// the publisher is who it says. Nothing changes.
     ///
@@ -279,19 +297,49 @@ impl Hub {
         package: impl FnOnce() -> Box<dyn Package>,
         now: Instant,
     ) -> Result<Subscription, HubError> {
-        let create = if options.wait == Wait::No { Create::No } else { Create::Reader };
+        let wait = match options.wait {
+            Wait::No if self.fetches(admission.name()) => Wait::For(FETCHED),
+            wait => wait,
+        };
+        let create = if wait == Wait::No { Create::No } else { Create::Reader };
         let (stream, _) = self.stream(admission.name(), now, create)?;
         // Counts itself out again when dropped.
         let reader = subscription::Reader::new(stream.clone(), admission, now);
-        if options.wait == Wait::No && !stream.is_live() {
-            return Err(HubError::NotLive(stream.name.clone()));
+        if !stream.is_live() {
+            self.want(&stream.name);
+            if wait == Wait::No {
+                return Err(HubError::NotLive(stream.name.clone()));
+            }
         }
-        let until = match options.wait {
+        let until = match wait {
             Wait::For(wait) if !stream.is_live() => Some(now + wait),
             _ => None,
         };
         let feed = stream.feed(options.key, package);
         Ok(Subscription::new(feed, reader, until, self.clone()))
+    }
+
+    /// Whether a stream is fetched from elsewhere when someone wants to play it.
+    #[cfg_attr(not(feature = "relay"), allow(clippy::unused_self, reason = "nothing is fetched"))]
+    fn fetches(&self, name: &StreamName) -> bool {
+        #[cfg(feature = "relay")]
+        {
+            let config = self.inner.config.current();
+            let pull = &config.vhost(&name.vhost, &name.app, &name.stream).pull;
+            pull.on_demand && !pull.urls.is_empty()
+        }
+        #[cfg(not(feature = "relay"))]
+        {
+            let _ = name;
+            false
+        }
+    }
+
+    /// Someone wants to play a stream that nobody publishes.
+    fn want(&self, name: &StreamName) {
+        if self.fetches(name) {
+            self.tell(Event::Wanted { name: name.clone() });
+        }
     }
 
     /// Reads the frames of a stream that is live, from its newest key frame on. At most `bytes` of them wait for a reader
@@ -310,7 +358,8 @@ impl Hub {
 
     /// Counts a viewer of what was built of a live stream, until it is dropped.
     pub fn attend(&self, admission: Admission, now: Instant) -> Result<Attendance, HubError> {
-        let (stream, _) = self.stream(admission.name(), now, Create::No)?;
+        let (stream, _) =
+            self.stream(admission.name(), now, Create::No).inspect_err(|_| self.want(admission.name()))?;
         let reader = subscription::Reader::new(stream.clone(), admission, now);
         if stream.is_live() {
             Ok(Attendance::new(reader))
@@ -348,7 +397,7 @@ impl Hub {
 
     /// How long what is new may wait now before it is written to readers: the longest of all delivery workers.
     #[must_use]
-    pub fn delivery_window(&self) -> std::time::Duration {
+    pub fn delivery_window(&self) -> Duration {
         self.inner.delivery.window()
     }
 
@@ -419,6 +468,14 @@ impl Hub {
     pub fn tracks(&self, name: &StreamName) -> Vec<Track> {
         let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
         streams.get(name).map(|stream| stream.tracks()).unwrap_or_default()
+    }
+
+    /// How many read a stream or wait for it.
+    #[cfg(feature = "relay")]
+    #[must_use]
+    pub fn readers(&self, name: &StreamName) -> u32 {
+        let streams = self.inner.streams.read().unwrap_or_else(PoisonError::into_inner);
+        streams.get(name).map_or(0, |stream| stream.counters.readers.load(portable_atomic::Ordering::Acquire))
     }
 
     /// Ends the publisher of `name`, if there is one.

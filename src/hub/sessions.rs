@@ -193,11 +193,19 @@ pub struct ClientStats {
 pub struct Admission {
     pub(super) session: Arc<Session>,
     hub: Hub,
+    /// Whether gates have admitted it, and are told of its end.
+    gated: bool,
 }
 
 impl Admission {
     pub(super) fn new(session: Arc<Session>, hub: Hub) -> Self {
-        Self { session, hub }
+        Self { session, hub, gated: true }
+    }
+
+    /// One that no gate was asked about.
+    #[cfg(feature = "relay")]
+    pub(super) fn own(session: Arc<Session>, hub: Hub) -> Self {
+        Self { session, hub, gated: false }
     }
 
     /// Who it is.
@@ -229,7 +237,7 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         let traffic = self.hub.inner.sessions.leave(&self.session);
-        for gate in self.hub.gates() {
+        for gate in self.hub.gates().iter().filter(|_| self.gated) {
             gate.left(&self.session.ask, traffic);
         }
     }

@@ -4,6 +4,8 @@
 //! process's limits ends its loop. Each accepted connection holds a [`Permit`] of the [`ConnectionLimit`]
 //! that all listeners share, and has the server's [`TcpOptions`] set.
 
+#[cfg(any(feature = "http-client", feature = "relay"))]
+mod dial;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(test)]
@@ -21,6 +23,8 @@ pub mod udp;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
+#[cfg(any(feature = "http-client", feature = "relay"))]
+pub use dial::dial;
 pub use limit::{ConnectionLimit, Permit};
 pub use listen::{Connection, Listener, Probe, TcpOptions};
 pub use mask::{masked, masked_query};

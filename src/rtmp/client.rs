@@ -38,6 +38,14 @@ impl Client<TcpStream> {
         socket.set_nodelay(true)?;
         Self::over(socket, target, goal).await
     }
+
+    /// The server.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub fn peer(&self) -> std::io::Result<std::net::SocketAddr> {
+        self.socket.peer_addr()
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {

@@ -13,12 +13,15 @@
 //!   `seek`, `play2`), more than one stream on a connection.
 //!
 //! From the wire up: [`handshake`], [`chunk`], [`message`], [`connect`]; [`session`] and [`client_session`] are the
-//! two sides as machines of bytes, [`play`] is what a player gets; [`server`] and [`client`] put them on sockets.
+//! two sides as machines of bytes, [`play`] is what a player gets; [`server`] and [`client`] put them on sockets, and
+//! `connector` (with the feature `relay`) brings streams to and from other servers.
 
 pub mod chunk;
 pub mod client;
 pub mod client_session;
 pub mod connect;
+#[cfg(feature = "relay")]
+pub mod connector;
 pub mod handshake;
 pub mod message;
 pub mod play;

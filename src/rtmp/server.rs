@@ -448,7 +448,7 @@ async fn ended(publishing: Option<&Publishing>) -> Ended {
 }
 
 /// A stream that is being published.
-struct Publishing {
+pub(super) struct Publishing {
     name: StreamName,
     publisher: Publisher,
     kind: ClientKind,
@@ -462,12 +462,12 @@ struct Publishing {
 }
 
 impl Publishing {
-    fn new(name: StreamName, publisher: Publisher, kind: ClientKind, now: Instant) -> Self {
+    pub(super) fn new(name: StreamName, publisher: Publisher, kind: ClientKind, now: Instant) -> Self {
         let (reader, tracks) = (TagReader::new(), Vec::new());
         Self { name, publisher, kind, reader, tracks, since: now, tags: 0, bytes: 0, problems: 0, told: 0 }
     }
 
-    fn push(&mut self, id: SessionId, tag: Tag, now: Instant) -> Result<(), Ended> {
+    pub(super) fn push(&mut self, id: SessionId, tag: Tag, now: Instant) -> Result<(), Ended> {
         let Some(kind) = TagKind::from_u8(tag.kind) else { return Ok(()) };
         self.tags += 1;
         self.bytes = self.bytes.saturating_add(tag.body.len() as u64);
@@ -521,8 +521,14 @@ impl Publishing {
         }
     }
 
+    /// Completes when the publisher may not go on.
+    #[cfg(feature = "relay")]
+    pub(super) async fn ended(&self) -> Ended {
+        self.publisher.ended().await
+    }
+
     /// Gives the stream back and logs what it was.
-    fn end(self, id: SessionId, now: Instant, why: &str) {
+    pub(super) fn end(self, id: SessionId, now: Instant, why: &str) {
         let Self { name, kind, since, tags, bytes, problems, .. } = self;
         let seconds = now.saturating_duration_since(since).as_secs_f64();
         let unread = if problems > 0 { format!(", {problems} could not be read") } else { String::new() };

@@ -96,6 +96,7 @@ pub(super) fn rooms(
     #[cfg(feature = "access")] access: &std::sync::Arc<crate::access::Access>,
     #[cfg(feature = "api")] commands: &crate::control::command::Commands,
     #[cfg(all(feature = "api", feature = "metrics"))] metrics: &crate::control::metrics::Metrics,
+    #[cfg(all(feature = "api", feature = "relay"))] relays: &std::sync::Arc<crate::relay::Relays>,
 ) -> Vec<Box<dyn Room>> {
     let mut rooms: Vec<Box<dyn Room>> = Vec::new();
     #[cfg(feature = "segments")]
@@ -115,6 +116,8 @@ pub(super) fn rooms(
         commands: commands.clone(),
         #[cfg(feature = "record")]
         recorder: std::sync::Arc::new(records.clone()),
+        #[cfg(feature = "relay")]
+        relay: relays.clone(),
     });
     #[cfg(feature = "webrtc")]
     let webrtc = crate::webrtc::server::Server::new(config.clone(), hub.clone());
@@ -193,6 +196,46 @@ pub(super) mod hooks {
     }
 
     impl Room for HooksRoom {
+        fn doors(&self, _: &Config) -> Vec<Door> {
+            Vec::new()
+        }
+
+        fn serve(&self, _: Listener, _: Security) -> Serve {
+            Box::pin(std::future::pending())
+        }
+
+        fn reloaded(&self, _: &Config) {
+            self.0.reloaded();
+        }
+
+        fn stop(&self) {
+            self.0.stop();
+        }
+
+        fn busy(&self) -> bool {
+            self.0.busy()
+        }
+    }
+}
+
+#[cfg(feature = "relay")]
+pub(super) mod relay {
+    use std::sync::Arc;
+
+    use super::{Config, Door, Listener, Room, Security, Serve};
+    use crate::relay::Relays;
+
+    /// Streams to and from other servers.
+    pub(in crate::server) struct RelayRoom(Arc<Relays>);
+
+    impl RelayRoom {
+        pub fn new(relays: Arc<Relays>) -> Self {
+            tokio::spawn(relays.clone().run());
+            Self(relays)
+        }
+    }
+
+    impl Room for RelayRoom {
         fn doors(&self, _: &Config) -> Vec<Door> {
             Vec::new()
         }

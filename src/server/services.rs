@@ -94,8 +94,23 @@ impl Services {
             #[cfg(feature = "metrics")]
             metrics.gate(),
         ]);
+        #[cfg(feature = "relay")]
+        let relays = crate::relay::Relays::new(
+            hub.clone(),
+            config.clone(),
+            vec![
+                #[cfg(feature = "rtmp")]
+                std::sync::Arc::new(crate::rtmp::connector::RtmpConnector),
+                #[cfg(feature = "srt")]
+                std::sync::Arc::new(crate::srt::connector::SrtConnector),
+            ],
+            #[cfg(feature = "hooks")]
+            Some(hooks.clone()),
+            #[cfg(not(feature = "hooks"))]
+            None,
+        );
         #[cfg_attr(
-            not(any(feature = "hooks", feature = "metrics")),
+            not(any(feature = "hooks", feature = "metrics", feature = "relay")),
             expect(unused_mut, reason = "those of no protocol come last")
         )]
         let mut rooms = rooms(
@@ -107,7 +122,11 @@ impl Services {
             commands,
             #[cfg(all(feature = "api", feature = "metrics"))]
             &metrics,
+            #[cfg(all(feature = "api", feature = "relay"))]
+            &relays,
         );
+        #[cfg(feature = "relay")]
+        rooms.push(Box::new(super::room::relay::RelayRoom::new(relays)));
         #[cfg(feature = "metrics")]
         rooms.push(Box::new(super::room::metrics::MetricsRoom::new(config, &metrics)));
         #[cfg(feature = "hooks")]

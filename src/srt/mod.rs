@@ -19,6 +19,8 @@
 
 mod attempt;
 pub mod caller;
+#[cfg(feature = "relay")]
+pub mod connector;
 pub mod crypto;
 mod drift;
 pub mod endpoint;

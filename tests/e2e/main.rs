@@ -37,6 +37,8 @@ mod record;
 #[cfg(test)]
 mod record_faults;
 #[cfg(test)]
+mod relays;
+#[cfg(test)]
 mod republish;
 #[cfg(test)]
 mod scan;

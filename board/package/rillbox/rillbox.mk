@@ -29,6 +29,7 @@ RILLBOX_FEATURE_LIST = $(subst $(space),$(comma),$(strip \
 	$(if $(BR2_PACKAGE_RILLBOX_HLS),hls) \
 	$(if $(BR2_PACKAGE_RILLBOX_DASH),dash) \
 	$(if $(BR2_PACKAGE_RILLBOX_RECORD),record) \
+	$(if $(BR2_PACKAGE_RILLBOX_RELAY),relay) \
 	$(if $(BR2_PACKAGE_RILLBOX_ACCESS),access) \
 	$(if $(BR2_PACKAGE_RILLBOX_API),api) \
 	$(if $(BR2_PACKAGE_RILLBOX_CONSOLE),console) \

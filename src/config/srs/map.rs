@@ -352,13 +352,53 @@ impl Mapper<'_> {
             self.set(section, "access.ip_rules", security.place.clone(), list(security, rules));
         }
         if let Some(cluster) = find("cluster") {
-            let remote = cluster.find("mode").filter(|d| d.arg() == "remote");
-            let origins = cluster.find("origin_cluster").filter(|d| d.arg() == "on");
-            for directive in remote.into_iter().chain(origins) {
-                let path = format!("cluster.{}", directive.name);
-                self.lacks(directive, &path, "this version is no edge and in no cluster");
+            if let Some(mode) = cluster.find("mode").filter(|d| d.arg() == "remote") {
+                let forward = on("forward").and_then(|forward| forward.find("destination"));
+                self.edge(section, cluster, mode, forward);
+            }
+            if let Some(cluster) = cluster.find("origin_cluster").filter(|d| d.arg() == "on") {
+                self.lacks(cluster, "cluster.origin_cluster", "this version is in no cluster");
             }
         }
+    }
+
+    /// An edge fetches what is played there, and brings its origin what is published there.
+    fn edge(
+        &mut self,
+        section: Section<'_>,
+        cluster: &Directive,
+        mode: &Directive,
+        forward: Option<&Directive>,
+    ) {
+        if !cfg!(feature = "relay") {
+            return self.lacks(mode, "cluster.mode", "this build is no edge (Cargo feature \"relay\")");
+        }
+        let Some(origin) = cluster.find("origin") else {
+            return self.said.warnings.add_at(&mode.place, "cluster.mode", "there is no origin".to_owned());
+        };
+        if let Some(other) = cluster.find("protocol").filter(|d| d.arg() != "rtmp") {
+            self.lacks(other, "cluster.protocol", "streams are fetched by RTMP");
+        }
+        if let Some(tokens) = cluster.find("token_traverse").filter(|d| d.arg() == "on") {
+            self.lacks(
+                tokens,
+                "cluster.token_traverse",
+                "the origin is not asked about those who come to the edge",
+            );
+        }
+        let url = |server: &String| match cluster.find("vhost").map(Directive::arg) {
+            Some(vhost) if vhost != "[vhost]" => format!("rtmp://{server}/[app]/[stream]?vhost={vhost}"),
+            _ => server.clone(),
+        };
+        let place = &origin.place;
+        self.set(section, "pull.urls", place.clone(), list(origin, origin.args.iter().map(url)));
+        self.set(section, "pull.on_demand", place.clone(), Kind::Bool(true));
+        // Beside those that are forwarded to anyway.
+        let mut there: Vec<String> = origin.args.iter().take(1).map(url).collect();
+        if let Some(forward) = forward {
+            there.extend(forward.args.iter().cloned());
+        }
+        self.set(section, "forward.urls", place.clone(), list(origin, there.into_iter()));
     }
 
     fn hls(&mut self, section: Section<'_>, hls: &Directive) {
@@ -671,7 +711,8 @@ pub(super) fn moved(block: &[Directive], moves: &[(&str, &str)]) -> Vec<Directiv
     let mut late = Vec::new();
     for directive in block {
         // `refer a.example;` is old, `refer { … }` is new.
-        let old = directive.block.is_empty() || !directive.name.starts_with("refer");
+        let old = directive.block.is_empty()
+            || !(directive.name.starts_with("refer") || directive.name == "forward");
         match moves.iter().find(|(from, _)| old && *from == directive.name) {
             Some((_, to)) => late.push((directive.clone(), *to)),
             None => now.push(directive.clone()),
@@ -690,7 +731,7 @@ pub(super) fn moved(block: &[Directive], moves: &[(&str, &str)]) -> Vec<Directiv
             Some(block) => block.block.push(directive),
             None => {
                 let mut block = vec![directive];
-                if outer == "refer" {
+                if matches!(outer, "forward" | "refer") {
                     block.push(Directive::new("enabled", "on", place.clone()));
                 }
                 now.push(Directive { name: outer.to_owned(), args: Vec::new(), block, place });

@@ -55,7 +55,8 @@ const DETECTED: &str = "what a stream has is seen in the stream itself";
 const DOCKER: &str = "it runs in the foreground, in a container or not";
 const LEGACY: &str = "SRS itself ignores it";
 const READS: &str = "what has arrived is read at once, however much it is";
-const RELAY: &str = "this version neither relays nor transcodes";
+const RELAY: &str = "this version has no relay (Cargo feature \"relay\")";
+const PROGRAMS: &str = "no FFmpeg is started";
 
 /// Directives outside of vhosts, by their path.
 pub(super) const TOP: &[(&str, Rule)] = &[
@@ -212,8 +213,11 @@ pub(super) const VHOST: &[(&str, Rule)] = &[
     ("dvr.enabled", Key("record.enabled", On)),
     ("dvr.time_jitter", Key("record.time_jitter", Text)),
     ("enabled", Key("enabled", NotOff)),
-    ("exec", Lacks(RELAY)),
-    ("forward", Lacks(RELAY)),
+    ("exec", Lacks(PROGRAMS)),
+    ("forward", if cfg!(feature = "relay") { Block } else { Lacks(RELAY) }),
+    ("forward.backend", Key("forward.backend", Text)),
+    ("forward.destination", Key("forward.urls", List)),
+    ("forward.enabled", Key("forward.enabled", On)),
     ("hds", Lacks("HDS ended with Flash")),
     ("hls", Block),
     ("hls.enabled", Key("hls.enabled", On)),
@@ -269,7 +273,12 @@ pub(super) const VHOST: &[(&str, Rule)] = &[
     ("http_remux.mount", Own),
     ("http_static", Own),
     ("in_ack_size", Whole("rtmp.in_ack_size", Number)),
-    ("ingest", Lacks(RELAY)),
+    (
+        "ingest",
+        Lacks(
+            "no FFmpeg is started; what another server has as rtmp:// or srt:// is fetched by vhost.*.pull",
+        ),
+    ),
     ("min_latency", Own),
     ("out_ack_size", Whole("rtmp.out_ack_size", Number)),
     ("play", Block),
@@ -325,7 +334,7 @@ pub(super) const VHOST: &[(&str, Rule)] = &[
     ("srt.enabled", Key("srt.enabled", On)),
     ("srt.srt_to_rtmp", Unlike("on", "what comes by SRT is there for all")),
     ("tcp_nodelay", Moot("nothing waits in the system to be sent together")),
-    ("transcode", Lacks(RELAY)),
+    ("transcode", Lacks(PROGRAMS)),
 ];
 
 /// Old names in `srt_server`.
@@ -342,6 +351,7 @@ pub(super) const MOVED: &[(&str, &str)] = &[
     ("atc", "play.atc"),
     ("atc_auto", "play.atc_auto"),
     ("debug_srs_upnode", "cluster.debug_srs_upnode"),
+    ("forward", "forward.destination"),
     ("gop_cache", "play.gop_cache"),
     ("gop_cache_max_frames", "play.gop_cache_max_frames"),
     ("http", "http_static"),

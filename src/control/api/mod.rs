@@ -34,6 +34,8 @@ use crate::config::Shared;
 use crate::hub::Hub;
 #[cfg(feature = "record")]
 use crate::hub::Recorder;
+#[cfg(feature = "relay")]
+use crate::hub::Relay;
 use crate::net::http::{Boxed, Outcome, Request, Service};
 
 /// The API. A clone is another handle to the same.
@@ -56,6 +58,9 @@ pub struct Parts {
     /// Whoever records.
     #[cfg(feature = "record")]
     pub recorder: Arc<dyn Recorder>,
+    /// Whoever relays.
+    #[cfg(feature = "relay")]
+    pub relay: Arc<dyn Relay>,
 }
 
 /// What handlers have.
@@ -69,6 +74,8 @@ struct Inner {
     started: Instant,
     #[cfg(feature = "record")]
     recorder: Arc<dyn Recorder>,
+    #[cfg(feature = "relay")]
+    relay: Arc<dyn Relay>,
     /// To look through folders is done once at a time.
     #[cfg(feature = "record")]
     turn: Mutex<()>,
@@ -94,6 +101,8 @@ impl Api {
             started: Instant::now(),
             #[cfg(feature = "record")]
             recorder: parts.recorder,
+            #[cfg(feature = "relay")]
+            relay: parts.relay,
             reload: Mutex::default(),
             #[cfg(feature = "record")]
             turn: Mutex::default(),

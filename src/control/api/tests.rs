@@ -29,6 +29,8 @@ impl Server {
             access: crate::access::Access::new(config.clone()),
             #[cfg(feature = "record")]
             recorder: std::sync::Arc::new(crate::record::Records::new(hub.clone(), config.clone())),
+            #[cfg(feature = "relay")]
+            relay: crate::relay::Relays::new(hub.clone(), config.clone(), Vec::new(), None),
             config,
             commands: Commands::channel().0,
         });

@@ -107,6 +107,14 @@ impl Who<'_> {
         )
     }
 
+    #[cfg(feature = "relay")]
+    pub(super) fn on_forward(&self) -> String {
+        self.object(
+            "on_forward",
+            &[("tcUrl", &self.tc_url()), ("stream", &self.stream()), ("param", &self.param())],
+        )
+    }
+
     /// `on_publish`, `on_unpublish`, `on_stop`.
     pub(super) fn on_stream(&self, action: &str) -> String {
         self.object(

@@ -58,6 +58,45 @@ pub(super) async fn make(client: &Client, stats: &Stats, call: &Call) -> Result<
     result
 }
 
+/// Makes a callback that is answered with URLs (SRS's `on_forward`), and counts it.
+#[cfg(feature = "relay")]
+pub(super) async fn destinations(
+    client: &Client,
+    stats: &Stats,
+    call: &Call,
+) -> Result<Vec<String>, Failure> {
+    let begun = Instant::now();
+    let answer = post(client, call).await;
+    let result = answer.and_then(|(server, answer)| {
+        judge(&server, &answer)?;
+        let answer = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+        let Some(urls) = answer.pointer("/data/urls").and_then(Value::as_array) else {
+            return Err(Failure::Refused(format!("{server} answered without data.urls")));
+        };
+        let texts = urls.iter().filter_map(Value::as_str).filter(|url| !url.is_empty());
+        Ok(texts.map(str::to_owned).collect())
+    });
+    stats.took(call.hook, begun.elapsed());
+    let count = stats.of(call.hook);
+    let counter = match &result {
+        Ok(_) => &count.passed,
+        Err(Failure::Refused(_)) => &count.refused,
+        Err(Failure::NoAnswer(_)) => &count.failed,
+    };
+    counter.fetch_add(1, Ordering::Relaxed);
+    result
+}
+
+/// Posts a body of JSON; the server's name and its answer.
+#[cfg(feature = "relay")]
+async fn post(client: &Client, call: &Call) -> Result<(String, Answer), Failure> {
+    let url = Url::parse(&call.url).map_err(|error| Failure::Refused(error.to_string()))?;
+    let limits = Limits { timeout: call.timeout, max_body: call.most };
+    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    let answer = client.request(Method::POST, &url, &headers, call.body.clone(), limits).await;
+    answer.map(|answer| (url.server(), answer)).map_err(|error| Failure::NoAnswer(error.to_string()))
+}
+
 async fn ask(client: &Client, call: &Call) -> Result<(), Failure> {
     let refused = |text: &dyn std::fmt::Display| Failure::Refused(text.to_string());
     let url = Url::parse(&call.url).map_err(|error| refused(&error))?;

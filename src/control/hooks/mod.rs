@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `on_connect` | an RTMP session wants to publish or play | it is refused |
 //! | `on_publish`, `on_play` | anybody wants to, by any protocol | it is refused |
+//! | `on_forward` | someone publishes, with `relay` | the stream is forwarded nowhere, and it is asked again |
 //! | `on_unpublish`, `on_stop` | who was let in has gone | none |
 //! | `on_close` | an RTMP session that passed `on_connect` has gone | none |
 //! | `on_dvr`, `on_hls`, `on_hls_notify` | a recording or a segment is complete | none |
@@ -284,6 +285,31 @@ impl Hooks {
     }
 }
 
+#[cfg(feature = "relay")]
+impl crate::hub::Destinations for Hooks {
+    fn ask(&self, name: &StreamName, client: &Player) -> Option<crate::hub::Asking> {
+        let config = self.config.current();
+        let vhost = config.vhost(&name.vhost, &name.app, &name.stream);
+        let url = vhost.forward.backend.clone();
+        if url.is_empty() {
+            return None;
+        }
+        let stream_id = self.hub.stream_id(name);
+        let body = Who { name, stream_id: &stream_id, client: Some(client) }.on_forward();
+        let call = Call {
+            hook: Hook::OnForward,
+            url,
+            body: body.into(),
+            timeout: vhost.hooks.timeout,
+            most: MAX_ANSWER,
+        };
+        let (client, stats) = (self.client.clone(), self.stats.clone());
+        Some(Box::pin(async move {
+            call::destinations(&client, &stats, &call).await.map_err(|failure| failure.text().to_owned())
+        }))
+    }
+}
+
 impl Gate for Hooks {
     fn admit<'a>(&'a self, ask: &'a Ask) -> Verdict<'a> {
         Box::pin(self.decide(ask))
@@ -368,6 +394,10 @@ pub fn check(config: &Config) -> Result<(), String> {
         for url in &hooks.on_hls_notify {
             parse("vhost.*.hooks.on_hls_notify", &body::fill(url, &names))?;
         }
+    }
+    #[cfg(feature = "relay")]
+    for vhost in config.vhost.all().filter(|vhost| !vhost.forward.backend.is_empty()) {
+        parse("vhost.*.forward.backend", &vhost.forward.backend)?;
     }
     if config.heartbeat.enabled { parse("heartbeat.url", &config.heartbeat.url) } else { Ok(()) }
 }

@@ -15,6 +15,8 @@ pub enum Hook {
     OnConnect,
     /// A recording was closed.
     OnDvr,
+    /// Where is a stream to go?
+    OnForward,
     /// A segment is complete.
     OnHls,
     /// The same, for a CDN.
@@ -31,11 +33,12 @@ pub enum Hook {
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Heartbeat,
         Self::OnClose,
         Self::OnConnect,
         Self::OnDvr,
+        Self::OnForward,
         Self::OnHls,
         Self::OnHlsNotify,
         Self::OnPlay,
@@ -52,6 +55,7 @@ impl Hook {
             Self::OnClose => "on_close",
             Self::OnConnect => "on_connect",
             Self::OnDvr => "on_dvr",
+            Self::OnForward => "on_forward",
             Self::OnHls => "on_hls",
             Self::OnHlsNotify => "on_hls_notify",
             Self::OnPlay => "on_play",

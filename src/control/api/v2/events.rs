@@ -94,6 +94,8 @@ fn tell(hub: &Hub, event: &Event) -> Option<(&'static str, String)> {
         Event::Published { name, client } => with("published", name, Some(client), &[]),
         Event::Unpublished { name, client } => with("unpublished", name, Some(client), &[]),
         Event::Ended { name } => with("ended", name, None, &[]),
+        // A question, nothing that has happened.
+        Event::Wanted { .. } => None,
         Event::Segment(made) => with(
             "segment",
             &made.name,

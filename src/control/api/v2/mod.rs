@@ -12,6 +12,8 @@ mod openapi;
 pub(super) mod problem;
 #[cfg(feature = "record")]
 mod recordings;
+#[cfg(feature = "relay")]
+mod relays;
 pub(super) mod route;
 mod routes;
 mod server;

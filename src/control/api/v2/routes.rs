@@ -4,6 +4,8 @@ use serde_json::json;
 
 #[cfg(feature = "record")]
 use super::recordings;
+#[cfg(feature = "relay")]
+use super::relays;
 use super::route::{AFTER, Answer, Gives, Kind, LIMIT, Query, Route, Run, Verb};
 use super::{Document, config, events, health, server, sessions, streams, tagged};
 use crate::control::api::guard::Need;
@@ -212,6 +214,23 @@ pub(super) static ROUTES: &[Route] = &[
         "stopRecording",
         "Records a stream no more, until it ends.",
         Run::Now(recordings::stop),
+    ),
+    #[cfg(feature = "relay")]
+    with(
+        &[
+            LIMIT,
+            AFTER,
+            VHOST,
+            APP,
+            Query { name: "name", about: "Only those of streams of this name.", kind: Kind::Text },
+        ],
+        get(
+            "/api/v2/relays",
+            "relays",
+            "Streams that go to other servers (vhost.*.forward) or come from there (vhost.*.pull).",
+            Gives::Json(relays::Relays::schema),
+            Run::Now(relays::list),
+        ),
     ),
     with(
         &[Query {

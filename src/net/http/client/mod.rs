@@ -29,7 +29,6 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use self::pool::Pool;
@@ -37,13 +36,10 @@ use self::pool::Pool;
 use self::secure::Trust;
 pub use self::url::{Url, UrlError};
 use super::Body;
+use crate::net::dial;
 
 /// What hyper may hold of one answer that was not read yet, and of a request that was not sent: heads have to fit.
 const BUFFER: usize = 16 * 1024;
-
-/// What one address of a server has to take a connection, and how many are tried.
-const DIAL: Duration = Duration::from_secs(5);
-const MOST_ADDRESSES: usize = 4;
 
 /// Asks other servers. One for the whole process; it costs nothing before the first request.
 pub struct Client {
@@ -245,7 +241,7 @@ impl Client {
 
     async fn connect(&self, url: &Url, doing: &AtomicU8) -> Result<SendRequest<Body>, ClientError> {
         let failed = |source| ClientError::Connect { server: url.server(), source };
-        let socket = dial(url).await.map_err(failed)?;
+        let socket = dial(url.host(), url.port()).await.map_err(failed)?;
         socket.set_nodelay(true).map_err(failed)?;
         if !url.is_secure() {
             return shake(socket, url).await;
@@ -267,20 +263,6 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Client")
     }
-}
-
-/// Opens a connection to the first address of a server that takes one. None may use up the time of the others: where a
-/// family leads nowhere, the kernel alone would try for two minutes.
-async fn dial(url: &Url) -> io::Result<TcpStream> {
-    let mut last = io::Error::other("its name has no address");
-    for address in tokio::net::lookup_host((url.host(), url.port())).await?.take(MOST_ADDRESSES) {
-        match tokio::time::timeout(DIAL, TcpStream::connect(address)).await {
-            Ok(Ok(socket)) => return Ok(socket),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(last)
 }
 
 const CONNECTING: u8 = 0;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use portable_atomic::AtomicUsize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 

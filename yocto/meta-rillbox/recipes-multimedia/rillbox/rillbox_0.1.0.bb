@@ -12,7 +12,7 @@ SRC_URI += "file://Cargo.lock;subdir=${BP} \
 inherit cargo
 
 # Cargo's features by their own names. These are the bundle "full"; "hls http-live rtmp" are "lite".
-PACKAGECONFIG ??= "access api console dash hls hooks http-live metrics record rtmp srs-conf srt tls transcode-audio webrtc"
+PACKAGECONFIG ??= "access api console dash hls hooks http-live metrics record relay rtmp srs-conf srt tls transcode-audio webrtc"
 PACKAGECONFIG[access] = ""
 PACKAGECONFIG[api] = ""
 PACKAGECONFIG[console] = ""
@@ -22,6 +22,7 @@ PACKAGECONFIG[hooks] = ""
 PACKAGECONFIG[http-live] = ""
 PACKAGECONFIG[metrics] = ""
 PACKAGECONFIG[record] = ""
+PACKAGECONFIG[relay] = ""
 PACKAGECONFIG[rtmp] = ""
 PACKAGECONFIG[srs-conf] = ""
 PACKAGECONFIG[srt] = ""
