@@ -1,5 +1,11 @@
 //! Targets of WebRTC's transport.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "to panic is how a target says that we are wrong"
+)]
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
