@@ -1,6 +1,7 @@
 //! WebRTC: FFmpeg, aiortc and Chromium publish and play, and what they are told over HTTP.
 
 mod clients;
+mod own;
 mod signal;
 
 use std::net::SocketAddr;
