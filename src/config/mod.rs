@@ -416,9 +416,9 @@ section! {
         /// ICE servers that peers are told of (`Link`), e.g. "stun:stun.example.com:3478". This server needs none.
         live ice_servers: Vec<String> = Vec::new();
         /// How long a session may take until its media can flow.
-        restart connect_timeout: Duration = secs(20), secs(1)..=secs(300);
+        live connect_timeout: Duration = secs(20), secs(1)..=secs(300);
         /// A peer that says nothing for so long is gone.
-        restart idle_timeout: Duration = secs(30), secs(5)..=secs(600);
+        live idle_timeout: Duration = secs(30), secs(5)..=secs(600);
         /// A publisher that is there and sends nothing for so long is gone.
         live publish_timeout: Duration = secs(30), secs(1)..=secs(600);
     }

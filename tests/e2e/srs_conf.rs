@@ -79,10 +79,10 @@ fn the_environment_of_srs_is_all_there_is() {
         ("SRS_VHOST_HTTP_REMUX_ENABLED", "on"),
         ("SRS_VHOST_HTTP_REMUX_MOUNT", "[vhost]/[app]/[stream].ts"),
         ("SRS_LOG_LEVEL_V2", "debug"),
-        ("SRS_RTC_SERVER_ENABLED", "on"),
+        ("SRS_RTSP_SERVER_ENABLED", "on"),
     ];
     let mut server = Server::within(&environment, &[]);
-    server.line("SRS_RTC_SERVER_ENABLED: rtc_server: not done: ");
+    server.line("SRS_RTSP_SERVER_ENABLED: rtsp_server: not done: ");
     let clip = Clip::H264_AAC;
     let player = Player::start(Program::ffmpeg, &server.http("demo.ts"), clip, Form::Ts);
     server.players(1);

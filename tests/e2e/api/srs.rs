@@ -266,7 +266,7 @@ fn pages_of_other_sites_jsonp_and_one_port() {
 
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = Server::with(&[("API_LISTEN", &port.to_string()), ("HTTP_LISTEN", &port.to_string())]);
-    assert_eq!((server.count(" listens on "), server.address("HTTP")), (3, port));
+    assert_eq!((server.count(" listens on "), server.address("HTTP")), (5, port));
     assert_eq!(Json::parse(&http::get(port, "/api/v1/versions").good()).at("code"), &Json::Integer(0));
     assert!(http::get(port, "/").good().contains("<html"), "the page of the HTTP server");
 }

@@ -23,13 +23,13 @@ mod rtp;
 mod webrtc;
 
 pub use rtp::{rtcp, rtp};
-pub use webrtc::{dtls, srtp, stun};
+pub use webrtc::{dtls, offer, srtp, stun};
 
 /// Takes bytes; must not panic.
 pub type Target = fn(&[u8]);
 
 /// The targets, by name.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("amf", amf),
     ("chunk", chunk),
     ("client", client),
@@ -45,6 +45,7 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("srt_handshake", srt_handshake),
     ("srt_key", srt_key),
     ("srt_packet", srt_packet),
+    ("offer", offer),
     ("srtp", srtp),
     ("stun", stun),
 ];

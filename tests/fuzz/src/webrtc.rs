@@ -9,13 +9,36 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use rillbox::webrtc::answer::{Ours, answer};
 use rillbox::webrtc::dtls::{Certificate, Dtls, DtlsConfig, Role};
 use rillbox::webrtc::ice::{Agent, Credentials, Path, Via};
+use rillbox::webrtc::negotiated::Flow;
+use rillbox::webrtc::offer::{Offer, Terms};
+use rillbox::webrtc::sdp::Description;
 use rillbox::webrtc::srtp::{Keys, Profile, Receiver, Sender};
 use rillbox::webrtc::stun::{AgentRole, Class, Message, Writer};
 
 fn credentials(name: &str) -> Credentials {
     Credentials { ufrag: name.into(), pwd: "a password of many letters".into() }
+}
+
+/// An offer, and our answers to it, which can be read again; a fragment.
+pub fn offer(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let _ = Description::parse_fragment(&text);
+    let Ok(offer) = Offer::parse(&text) else { return };
+    for flow in [Flow::Play, Flow::Publish] {
+        let terms = Terms { flow, tracks: &[], wishes: &[], nack: true, transport_cc: true, cname: "c" };
+        let mut number = 0_u32;
+        let random = || {
+            number += 1;
+            number
+        };
+        let Ok(negotiated) = offer.agree(&terms, random) else { continue };
+        let (ufrag, pwd, fingerprint) = ("u", "p", "f");
+        let ours = Ours { ufrag, pwd, fingerprint, active: false, candidates: &[], number: 1 };
+        assert!(Description::parse(&answer(&offer, &negotiated, &ours)).is_ok());
+    }
 }
 
 /// A STUN message, as it is; then its attributes, signed as the peer would.
