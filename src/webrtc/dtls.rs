@@ -1,5 +1,5 @@
 //! DTLS 1.2 of one peer, from which the keys of SRTP come (RFC 5764). The protocol is `dimpl`'s; here are its cryptography
-//! ([`provider`]), certificates, and what WebRTC asks of it: the peer's certificate is the one that its description names.
+//! (`provider`, by ring), certificates, and what WebRTC asks of it: the peer's certificate is the one that its description names.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

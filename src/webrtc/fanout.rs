@@ -1,7 +1,7 @@
 //! Streams on their way to viewers: one task a stream lays each frame into packets once, and sends them to all its viewers.
 //!
 //! A stream comes either as the hub's frames, or, while a WebRTC publisher sends it, as that one's own packets
-//! ([`Passage`]), which come to viewers as they were. Both end up in one [history](super::history) a track; a viewer is a
+//! ([`Passage`]), which come to viewers as they were. Both end up in one history a track; a viewer is a
 //! place in it.
 
 mod lane;
