@@ -150,14 +150,6 @@ impl Server {
         *self.0.open.write().unwrap_or_else(PoisonError::into_inner) = Some(open);
     }
 
-    /// Its bounds are others now, for sessions to come.
-    pub fn reloaded(&self, config: &Config) {
-        if let Some(open) = &*self.0.open.read().unwrap_or_else(PoisonError::into_inner) {
-            let most = usize::try_from(config.server.max_connections).unwrap_or(usize::MAX);
-            open.endpoint.set_limits(most, config.webrtc.connect_timeout, config.webrtc.idle_timeout);
-        }
-    }
-
     /// It listens no more, and all sessions end.
     pub fn close(&self) {
         let open = self.0.open.write().unwrap_or_else(PoisonError::into_inner).take();

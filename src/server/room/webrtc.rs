@@ -72,10 +72,6 @@ impl Room for WebRtcRoom {
         Box::pin(std::future::pending())
     }
 
-    fn reloaded(&self, config: &Config) {
-        self.server.reloaded(config);
-    }
-
     fn open(&self, address: SocketAddr, limit: &ConnectionLimit) -> Result<Opened, NetError> {
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         let open = match bound.upgrade() {
