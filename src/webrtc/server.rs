@@ -258,8 +258,6 @@ impl Server {
             number: u64::from(numbers.next()) << 16 | u64::from(numbers.next() >> 16),
         };
         let text = answer(&offer, &negotiated, &ours);
-        let most = usize::try_from(config.server.max_connections).unwrap_or(usize::MAX);
-        open.endpoint.set_limits(most, config.webrtc.connect_timeout, config.webrtc.idle_timeout);
         let peer = open.endpoint.open(credentials.clone(), remote)?;
         let (token, etag) = (random_text::<16>()?, random_text::<8>()?);
         let session = Arc::new(Session {
