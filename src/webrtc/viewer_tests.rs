@@ -1,3 +1,6 @@
+// Methods have one lifetime each, where these closures have any.
+#![allow(clippy::redundant_closure_for_method_calls)]
+
 use bytes::Bytes;
 
 use super::*;
