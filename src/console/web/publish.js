@@ -152,6 +152,7 @@ function busy(is) {
 }
 
 let before = { bytes: 0, frames: 0, time: performance.now() };
+let limited = 0; // seconds in a row: each session begins small
 setInterval(async () => {
   if (!session) return;
   const { peer } = session;
@@ -175,7 +176,8 @@ setInterval(async () => {
     Lost: heard?.fractionLost !== undefined && `${(heard.fractionLost * 100).toFixed(1)} %`,
   });
   const limits = { bandwidth: 'The network is too slow for more: the picture is made smaller.', cpu: 'This machine is too slow for more: the picture is made smaller.' };
-  at('note').textContent = limits[picture?.qualityLimitationReason] || '';
+  limited = limits[picture?.qualityLimitationReason] ? limited + seconds : 0;
+  at('note').textContent = limited > 15 ? limits[picture.qualityLimitationReason] : '';
   before = { bytes, frames, time: now };
 }, 1000);
 

@@ -2,6 +2,7 @@
 
 mod clients;
 mod own;
+mod pages;
 mod signal;
 
 use std::net::SocketAddr;
