@@ -225,7 +225,7 @@ async fn sound_is_made_for_others_only_while_there_are_some() {
     scene.frames = aside(&scene);
     let key = scene.picture(1, "", 0, true);
     scene.send(&key);
-    let mut send = |scene: &mut Scene, from: u32| {
+    let send = |scene: &mut Scene, from: u32| {
         for n in from..from + 50 {
             scene.at(u64::from(n) * 20);
             scene.sound(n * 960);
