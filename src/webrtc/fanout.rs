@@ -9,10 +9,10 @@ mod passage;
 mod task;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use portable_atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 pub use self::passage::Passage;
