@@ -3,6 +3,8 @@
 //! A task for each socket takes what comes and hands it to the session that it is for: checks of ICE by the name in them, all
 //! else by the path that a check has proved. Nothing is kept of others. Handshakes are computed by a task of their own, so that
 //! media doesn't wait for them. Media is sent by who has it ([`Batch`]), past all tasks.
+//!
+//! Locks: the tables first, then what is in a session. Who holds a lock of a session never asks for the tables.
 
 use std::collections::HashMap;
 use std::io;
@@ -30,6 +32,10 @@ pub use batch::Batch;
 
 /// Handshake datagrams that wait for their turn; more are dropped, and sent again by their peers.
 const HANDSHAKES: usize = 256;
+/// And of one peer, so that none fills it for all: a whole flight.
+const HANDSHAKES_OF_PEER: usize = 8;
+/// Who was heard in this time is there, and keeps its paths: checks come every 6 s at least (RFC 7675, section 5.1).
+const PRESENT: Duration = Duration::from_secs(6);
 
 /// Bounds of an endpoint.
 #[derive(Debug, Clone)]
@@ -110,8 +116,36 @@ struct Tables {
     next_connection: u32,
 }
 
+impl Tables {
+    /// A path isn't this session's any more, nor is its connection; if it is another's by now, nothing happens.
+    fn forget(&mut self, path: Path, id: usize) {
+        if self.paths.get(&path).is_some_and(|at| at.id != id) {
+            return;
+        }
+        self.paths.remove(&path);
+        if let Via::Tcp(connection) = path.via {
+            self.connections.remove(&connection);
+        }
+    }
+}
+
 /// A datagram for a session's DTLS; empty: it begins.
 struct Handshake(Arc<Inner>, Bytes);
+
+impl Handshake {
+    /// `None`: enough of this peer wait.
+    fn new(peer: Arc<Inner>, datagram: Bytes) -> Option<Self> {
+        let waiting = peer.handshakes.fetch_add(1, Ordering::AcqRel);
+        let handshake = Self(peer, datagram);
+        (waiting < HANDSHAKES_OF_PEER).then_some(handshake)
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.handshakes.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
@@ -123,6 +157,8 @@ enum State {
 struct Inner {
     id: usize,
     session: Session,
+    /// Datagrams of its handshake that wait.
+    handshakes: AtomicUsize,
     state: watch::Sender<State>,
     sink: Mutex<Option<Arc<dyn Sink>>>,
 }
@@ -233,7 +269,8 @@ impl Endpoint {
         let id = tables.next_peer;
         tables.next_peer = id.wrapping_add(1);
         let state = watch::Sender::new(State::Connecting);
-        let inner = Arc::new(Inner { id, session, state, sink: Mutex::new(None) });
+        let inner =
+            Arc::new(Inner { id, session, handshakes: AtomicUsize::new(0), state, sink: Mutex::new(None) });
         tables.names.insert(name, inner.clone());
         tables.peers.insert(id, inner.clone());
         drop(tables);
@@ -284,13 +321,13 @@ impl Shared {
             0..=3 => self.check(datagram, path, now, out),
             20..=63 => {
                 let peer = self.peer(path)?;
-                self.handshakes.try_send(Handshake(peer, Bytes::copy_from_slice(datagram))).ok()
+                self.handshakes.try_send(Handshake::new(peer, Bytes::copy_from_slice(datagram))?).ok()
             }
             128..=191 => {
                 let control = matches!(datagram.get(1)?, 192..=223);
                 let peer = self.peer(path)?;
                 let mut packet = BytesMut::from(datagram);
-                let length = peer.session.media(&mut packet, control, now).ok()?;
+                let length = peer.session.media(&mut packet, control, path, now).ok()?;
                 let sink = lock(&peer.sink).clone()?;
                 packet.truncate(length);
                 if control {
@@ -310,27 +347,37 @@ impl Shared {
 
     fn check(&self, datagram: &[u8], path: Path, now: Instant, out: &mut Vec<Vec<u8>>) -> Option<()> {
         let message = Message::parse(datagram).ok()?;
-        let peer = lock(&self.tables).names.get(message.local_name()?).cloned()?;
+        let peer = {
+            let tables = lock(&self.tables);
+            let peer = tables.names.get(message.local_name()?).cloned()?;
+            // Sources of datagrams can be made up: nobody takes the path of a peer that is there.
+            let taken = tables.paths.get(&path).is_some_and(|at| {
+                at.id != peer.id && now.saturating_duration_since(at.session.heard()) < PRESENT
+            });
+            if taken {
+                return None;
+            }
+            peer
+        };
         let first = peer.session.path().is_none();
         let checked = peer.session.stun(&message, path, now);
         out.extend(checked.answer);
-        if checked.proved || checked.retired.is_some() {
+        if checked.proved {
             let mut tables = lock(&self.tables);
             // Not if it has ended in between.
-            if checked.proved && tables.peers.contains_key(&peer.id) {
+            if tables.peers.contains_key(&peer.id) {
                 tables.paths.insert(path, peer.clone());
             }
-            if let Some(path) = checked.forgotten
-                && tables.paths.get(&path).is_some_and(|at| at.id == peer.id)
-            {
-                tables.paths.remove(&path);
+            if let Some(path) = checked.forgotten {
+                tables.forget(path, peer.id);
             }
             if let Some(name) = checked.retired {
                 tables.names.remove(&name);
             }
         }
         if first && checked.moved && peer.session.begins() {
-            let _ = self.handshakes.try_send(Handshake(peer, Bytes::new()));
+            // If there is no place for it now, it is begun a tick later.
+            let _ = self.handshakes.try_send(Handshake::new(peer, Bytes::new())?);
         }
         Some(())
     }
@@ -386,12 +433,7 @@ impl Shared {
             tables.names.remove(&name);
         }
         for path in paths {
-            if tables.paths.get(&path).is_some_and(|at| at.id == peer.id) {
-                tables.paths.remove(&path);
-            }
-            if let Via::Tcp(connection) = path.via {
-                tables.connections.remove(&connection);
-            }
+            tables.forget(path, peer.id);
         }
     }
 

@@ -16,6 +16,9 @@ const MAX_NAMES: usize = 2;
 /// Letters of a name and a password: 48 and 144 random bits (RFC 8445, section 5.3, wants 24 and 128).
 const NAME: usize = 8;
 const PASSWORD: usize = 24;
+/// The chosen path is given up for another that is checked, when nothing came on it for so long: checks of what is in use come
+/// every 6 s at least (RFC 7675, section 5.1), and a router that has forgotten a peer gives it another address.
+const SILENT: Duration = Duration::from_millis(6500);
 
 /// A name and its password.
 #[derive(Clone, PartialEq, Eq)]
@@ -69,11 +72,11 @@ pub struct Path {
 pub struct Checked {
     /// To be sent back on the path that it came by.
     pub answer: Option<Vec<u8>>,
-    /// The path is one of the peer's from now on; another that it had is forgotten.
+    /// It is genuine: the path is one of the peer's.
     pub proved: bool,
     /// What is sent goes another way from now on.
     pub moved: bool,
-    /// The one of [`proved`](Self::proved) that made room.
+    /// Another path of the peer's, which made room.
     pub forgotten: Option<Path>,
     /// A name of ours that is not good any more.
     pub retired: Option<String>,
@@ -88,6 +91,8 @@ pub struct Agent {
     /// Paths that were proved, the one heard last at the end.
     paths: heapless::Vec<Path, MAX_PATHS>,
     selected: Option<Path>,
+    /// When something genuine came on [`selected`](Self::selected).
+    selected_heard: Instant,
     heard: Instant,
 }
 
@@ -98,7 +103,7 @@ impl Agent {
         let mut names = heapless::Vec::new();
         // There is room for it.
         let _ = names.push(local);
-        Self { names, remote, paths: heapless::Vec::new(), selected: None, heard: now }
+        Self { names, remote, paths: heapless::Vec::new(), selected: None, selected_heard: now, heard: now }
     }
 
     /// Where to send; `None` while no path is proved.
@@ -124,9 +129,12 @@ impl Agent {
         self.heard
     }
 
-    /// It proved itself by other means: a packet of its own keys.
-    pub fn hear(&mut self, now: Instant) {
+    /// It proved itself, by a check or by a packet of its own keys.
+    pub fn hear(&mut self, path: Path, now: Instant) {
         self.heard = self.heard.max(now);
+        if self.selected == Some(path) {
+            self.selected_heard = self.selected_heard.max(now);
+        }
     }
 
     /// When consent ends, if nothing more is heard.
@@ -184,39 +192,37 @@ impl Agent {
         }
         checked.answer =
             Some(Writer::new(Class::Success, message.transaction).mapped(path.remote).finish(password));
-        self.hear(now);
+        self.hear(path, now);
         self.prove(path, &mut checked);
         if at == 0 {
-            if message.use_candidate {
-                self.select(path, &mut checked);
+            if message.use_candidate || now.saturating_duration_since(self.selected_heard) > SILENT {
+                self.select(path, now, &mut checked);
             }
             // The peer has our new name.
             checked.retired =
                 if self.names.len() > 1 { self.names.pop().map(|name| name.ufrag) } else { None };
         }
         if self.selected.is_none() {
-            self.select(path, &mut checked);
+            self.select(path, now, &mut checked);
         }
         checked
     }
 
     fn prove(&mut self, path: Path, checked: &mut Checked) {
+        checked.proved = true;
         if let Some(at) = self.paths.iter().position(|known| *known == path) {
             self.paths.remove(at);
-        } else {
-            checked.proved = true;
-            if self.paths.is_full() {
-                let at = self.paths.iter().position(|known| Some(*known) != self.selected).unwrap_or(0);
-                checked.forgotten = Some(self.paths.remove(at));
-            }
+        } else if self.paths.is_full() {
+            let at = self.paths.iter().position(|known| Some(*known) != self.selected).unwrap_or(0);
+            checked.forgotten = Some(self.paths.remove(at));
         }
         // There is room for it.
         let _ = self.paths.push(path);
     }
 
-    fn select(&mut self, path: Path, checked: &mut Checked) {
+    fn select(&mut self, path: Path, now: Instant, checked: &mut Checked) {
         checked.moved = self.selected != Some(path);
-        self.selected = Some(path);
+        (self.selected, self.selected_heard) = (Some(path), now);
     }
 
     /// A TCP connection is gone: its paths are none any more. Tells whether what is sent goes another way now.
@@ -270,7 +276,7 @@ mod tests {
         assert_eq!(agent.selected(), Some(path(2)));
         // Chosen again: nothing new.
         let checked = input(&mut agent, &check("us", true), path(2), now);
-        assert!(!checked.moved && !checked.proved);
+        assert!(!checked.moved && checked.proved);
     }
 
     #[test]
@@ -328,6 +334,22 @@ mod tests {
             assert!(agent.paths().contains(&path(1)));
         }
         assert_eq!((agent.paths().len(), forgotten), (MAX_PATHS, 99 - MAX_PATHS));
+    }
+
+    // Its router gave it another address, and it doesn't choose it.
+    #[test]
+    fn a_silent_path_is_left_for_one_that_is_checked() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut agent = Agent::new(credentials("us"), credentials("peer"), start);
+        input(&mut agent, &check("us", true), path(1), start);
+        input(&mut agent, &check("us", false), path(2), at(5));
+        agent.hear(path(1), at(6));
+        assert!(!input(&mut agent, &check("us", false), path(2), at(12)).moved);
+        agent.hear(path(2), at(12));
+        assert!(input(&mut agent, &check("us", false), path(2), at(13)).moved);
+        assert_eq!(agent.selected(), Some(path(2)));
+        assert!(!input(&mut agent, &check("us", false), path(1), at(14)).moved);
     }
 
     #[test]

@@ -206,11 +206,17 @@ impl Session {
         Some(Change::Connected)
     }
 
-    /// A packet of media, or of its control, came: it is opened in place, what is told is its length then.
+    /// A packet of media, or of its control, came on `path`: it is opened in place, what is told is its length then.
     ///
     /// # Errors
     /// [`SrtpError`]: drop it.
-    pub fn media(&self, packet: &mut [u8], control: bool, now: Instant) -> Result<usize, SrtpError> {
+    pub fn media(
+        &self,
+        packet: &mut [u8],
+        control: bool,
+        path: Path,
+        now: Instant,
+    ) -> Result<usize, SrtpError> {
         let mut incoming = lock(&self.incoming);
         let bytes = packet.len() as u64;
         let opened = match &mut incoming.receiver {
@@ -222,7 +228,7 @@ impl Session {
             incoming.packets += 1;
             incoming.bytes += bytes;
             drop(incoming);
-            lock(&self.agent).hear(now);
+            lock(&self.agent).hear(path, now);
         } else {
             incoming.refused += 1;
         }
@@ -231,18 +237,18 @@ impl Session {
 
     /// Does what is due; to be called every tenth of a second while it connects, each second then.
     pub fn tick(&self, now: Instant, out: &mut Vec<Vec<u8>>) -> Option<Change> {
-        // Who computes at this moment does what is due anyway.
+        // Who computes at this moment does what is due anyway. While there is no deadline it hasn't begun.
         let due = self
             .dtls
             .try_lock()
-            .is_ok_and(|dtls| !dtls.is_connected() && dtls.deadline().is_some_and(|at| at <= now));
+            .is_ok_and(|dtls| !dtls.is_connected() && dtls.deadline().map_or(self.begins(), |at| at <= now));
         if due
             && self.path().is_some()
             && let Some(change) = self.dtls(None, now, out)
         {
             return Some(change);
         }
-        let heard = lock(&self.agent).heard();
+        let heard = self.heard();
         let Timeouts { connect, consent } = self.timeouts;
         if !self.is_connected() {
             return (now >= self.opened + connect).then_some(Change::Ended(End::NotConnected(connect)));
@@ -254,6 +260,12 @@ impl Session {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         lock(&self.outgoing).sender.is_some()
+    }
+
+    /// When the peer proved itself last.
+    #[must_use]
+    pub fn heard(&self) -> Instant {
+        lock(&self.agent).heard()
     }
 
     /// Where to send.

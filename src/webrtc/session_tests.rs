@@ -124,7 +124,7 @@ impl Pair {
             }
             _ => {
                 let control = (192..=223).contains(&datagram[1]);
-                if let Ok(length) = self.session.media(&mut datagram, control, self.now) {
+                if let Ok(length) = self.session.media(&mut datagram, control, path, self.now) {
                     datagram.truncate(length);
                     if control {
                         self.got_control += 1;
@@ -299,11 +299,12 @@ fn a_peer_that_moves_is_followed() {
 fn packets_of_strangers_change_nothing() {
     let mut pair = Pair::new(Role::Server);
     pair.until(5, |pair| pair.connected && pair.rtc.is_connected());
+    let path = pair.session.path().unwrap();
     let mut forged = vec![0x80, 96, 0, 1, 0, 0, 0, 1, 0, 0, 0, 77];
     forged.resize(500, 7);
-    assert!(pair.session.media(&mut forged.clone(), false, pair.now).is_err());
+    assert!(pair.session.media(&mut forged.clone(), false, path, pair.now).is_err());
     forged[1] = 200;
-    assert!(pair.session.media(&mut forged, true, pair.now).is_err());
+    assert!(pair.session.media(&mut forged, true, path, pair.now).is_err());
     assert_eq!(pair.session.traffic().refused, 2);
     media_flows(&mut pair);
 }

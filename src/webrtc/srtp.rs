@@ -503,8 +503,13 @@ impl Receiver {
                 cm(block, stream_start(*salt, ssrc, index), payload);
             }
         }
-        match at.and_then(|at| self.sources.get_mut(at)) {
-            Some(source) => source.note(index),
+        match at.and_then(|at| self.sources.get_mut(at..)) {
+            Some(from) => {
+                if let Some(source) = from.first_mut() {
+                    source.note(index);
+                }
+                from.rotate_left(1);
+            }
             None => {
                 if self.sources.len() >= MAX_SOURCES {
                     self.sources.remove(0);

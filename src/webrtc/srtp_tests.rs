@@ -271,6 +271,18 @@ fn sources_are_bounded() {
 }
 
 #[test]
+fn the_source_that_is_heard_is_kept() {
+    let (mut sender, mut receiver) = pair(Profile::Aes128Gcm);
+    let first = sealed(&mut sender, 5000, 1);
+    receiver.rtp(&mut first.clone()).unwrap();
+    for ssrc in 0..100 {
+        receiver.rtp(&mut sealed(&mut sender, ssrc, 7)).unwrap();
+        receiver.rtp(&mut sealed(&mut sender, 5000, ssrc as u16 + 2)).unwrap();
+    }
+    assert_eq!(receiver.rtp(&mut first.clone()), Err(SrtpError::Replayed));
+}
+
+#[test]
 fn keys_of_other_lengths_are_refused() {
     for profile in ALL {
         for length in 0..100 {

@@ -118,6 +118,8 @@ impl ViewerTrack {
     /// What came before is of no use any more: it begins anew.
     pub(super) fn restart(&mut self) {
         self.next = None;
+        // Nor is it sent again: it would be under the new codec's payload type, another packet with the same number.
+        self.difference.1 = self.number;
     }
 
     /// Finds the place to go on from.

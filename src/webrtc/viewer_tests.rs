@@ -177,6 +177,20 @@ fn without_rtx_a_packet_is_sent_again_as_it_was() {
     assert_eq!(again.rtp, [first.rtp[1].clone()]);
 }
 
+// It would be sent as one of the codec that comes now.
+#[test]
+fn what_came_before_another_codec_is_not_sent_again() {
+    let mut scene = Scene::new(false);
+    scene.frame(true);
+    assert_eq!(scene.send().len(), 3);
+    assert_eq!(scene.again(2).rtp.len(), 1);
+    scene.tracks.tracks[0].restart();
+    assert!(scene.again(2).rtp.is_empty());
+    scene.frame(true);
+    assert_eq!(scene.send()[0].header.sequence, 4);
+    assert!(scene.again(2).rtp.is_empty() && scene.again(5).rtp.len() == 1);
+}
+
 #[test]
 fn who_asks_for_everything_gets_a_part() {
     let mut scene = Scene::new(true);

@@ -75,9 +75,10 @@ impl Batch {
             }
             Via::Tcp(connection) => {
                 let mut bytes = Vec::new();
-                if put(&mut bytes).is_some()
-                    && let Some(writer) = lock(&self.shared.tables).connections.get(&connection)
-                {
+                let sealed = put(&mut bytes).is_some();
+                // Who holds the tables may wait for the session.
+                drop(outgoing);
+                if sealed && let Some(writer) = lock(&self.shared.tables).connections.get(&connection) {
                     writer.send(&bytes);
                 }
             }

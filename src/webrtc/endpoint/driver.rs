@@ -72,14 +72,15 @@ pub(super) async fn compute(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Han
             next = waiting.recv() => next,
             () = stopped(&shared) => None,
         };
-        let Some(Handshake(peer, datagram)) = next else { return };
+        let Some(handshake) = next else { return };
+        let Handshake(peer, datagram) = &handshake;
         let datagram = Some(&datagram[..]).filter(|datagram| !datagram.is_empty());
         let change = peer.session.dtls(datagram, Instant::now(), &mut out);
         if let Some(path) = peer.session.path() {
             shared.send(path, &out);
         }
         out.clear();
-        shared.changed(&peer, change);
+        shared.changed(peer, change);
         tokio::task::yield_now().await;
     }
 }

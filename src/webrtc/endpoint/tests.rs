@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::webrtc::caller::{Caller, Heard};
 use crate::webrtc::dtls::{Dtls, DtlsError, Fingerprint, Role};
-use crate::webrtc::stun::{Class, Writer};
+use crate::webrtc::stun::{AgentRole, Class, Writer};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -291,6 +291,95 @@ async fn a_connection_ends_with_its_session() {
     let closed = async { while client.wire.receive().await.is_some() {} };
     timeout(LONG, closed).await.unwrap();
     assert!(lock(&endpoint.0.0.tables).connections.is_empty());
+}
+
+// Whoever holds the tables may wait for a session.
+#[tokio::test]
+async fn sending_by_tcp_waits_for_the_tables_without_its_session() {
+    let endpoint = endpoint(|_| {});
+    let (mut client, peer) = pair(&endpoint, true, Role::Server).await;
+    client.connect().await;
+    timeout(LONG, peer.connected()).await.unwrap().unwrap();
+    let mut batch = endpoint.batch();
+    let (sender, sent) = std::sync::mpsc::channel();
+    let tables = lock(&endpoint.0.0.tables);
+    let adding = peer.clone();
+    std::thread::spawn(move || batch.rtp(&adding, &packet(1, 100), &[]));
+    std::thread::spawn(move || {
+        while peer.traffic().sent == 0 {
+            std::thread::yield_now();
+        }
+        sender.send(()).unwrap();
+    });
+    sent.recv_timeout(LONG).unwrap();
+    drop(tables);
+}
+
+#[tokio::test]
+async fn connections_of_paths_that_made_room_are_closed() {
+    let endpoint = endpoint(|_| {});
+    let (mut client, peer) = pair(&endpoint, false, Role::Server).await;
+    client.connect().await;
+    timeout(LONG, peer.connected()).await.unwrap().unwrap();
+    let (theirs, ours) = client.caller.names();
+    let mut wires = Vec::new();
+    for index in 0..20 {
+        let stream = TcpStream::connect(endpoint.local_addrs().tcp[0]).await.unwrap();
+        let mut wire = Wire::Tcp(stream, Vec::new());
+        wire.send(&check(&ours, &theirs, index)).await;
+        assert!(timeout(LONG, wire.receive()).await.unwrap().is_some());
+        wires.push(wire);
+    }
+    assert_eq!(timeout(LONG, wires[0].receive()).await.unwrap(), None);
+    let tables = lock(&endpoint.0.0.tables);
+    // One is the UDP path.
+    assert_eq!((tables.paths.len(), tables.connections.len()), (8, 7));
+}
+
+/// A check that doesn't choose its path.
+fn check(ours: &Credentials, theirs: &Credentials, index: u8) -> Vec<u8> {
+    Writer::new(Class::Request, [index; 12])
+        .username(&ours.ufrag, &theirs.ufrag)
+        .check(1, AgentRole::Controlling(1), false)
+        .finish(&ours.pwd)
+}
+
+#[tokio::test]
+async fn nobody_takes_the_path_of_one_who_is_there() {
+    let endpoint = endpoint(|_| {});
+    let (mut client, peer) = pair(&endpoint, false, Role::Server).await;
+    client.connect().await;
+    timeout(LONG, peer.connected()).await.unwrap().unwrap();
+    let (other, other_peer) = pair(&endpoint, false, Role::Server).await;
+    let (theirs, ours) = other.caller.names();
+    let shared = &endpoint.0.0;
+    let path = peer.0.inner.session.path().unwrap();
+    let check = check(&ours, &theirs, 1);
+    let owner = |path| shared.peer(path).map(|peer| peer.id);
+    let mut out = Vec::new();
+    let now = Instant::now();
+    assert_eq!(shared.input(&check, path, now, &mut out), None);
+    assert_eq!((owner(path), out.len()), (Some(peer.0.inner.id), 0));
+    // The one who was there is gone, without a word.
+    assert_eq!(shared.input(&check, path, now + 2 * PRESENT, &mut out), Some(()));
+    assert_eq!((owner(path), out.len()), (Some(other_peer.0.inner.id), 1));
+    drop(peer);
+    assert_eq!(owner(path), Some(other_peer.0.inner.id));
+    // What isn't anybody's is mapped by the next check.
+    lock(&shared.tables).paths.clear();
+    shared.input(&check, path, now, &mut out).unwrap();
+    assert_eq!(owner(path), Some(other_peer.0.inner.id));
+}
+
+#[tokio::test]
+async fn one_peer_does_not_fill_the_queue_of_handshakes() {
+    let endpoint = endpoint(|_| {});
+    let (_, peer) = pair(&endpoint, false, Role::Server).await;
+    let new = || Handshake::new(peer.0.inner.clone(), Bytes::new());
+    let mut waiting: Vec<_> = std::iter::from_fn(new).collect();
+    assert_eq!(waiting.len(), HANDSHAKES_OF_PEER);
+    waiting.pop();
+    assert!(new().is_some());
 }
 
 #[tokio::test]
