@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dimpl::{Output, SrtpProfile};
+use dimpl::{CertificateError, CryptoError, CryptoOperation, Error, Output, SecurityError, SrtpProfile};
 
 use super::srtp::{Keys, Profile};
 
@@ -26,6 +26,8 @@ const MTU: usize = 1150;
 /// Room for what dimpl gives out; it asks for more where that isn't enough, up to this.
 const OUTPUT: usize = 2048;
 const MAX_OUTPUT: usize = 32 << 10;
+/// The alert of who finds nothing that both sides can do (RFC 5246, section 7.2.2).
+const HANDSHAKE_FAILURE: u8 = 40;
 
 /// What we do in a handshake (`a=setup`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,12 @@ pub enum DtlsError {
     /// The handshake failed.
     #[error("DTLS: {0}")]
     Handshake(String),
+    /// The peer has no certificate of a kind that is known here.
+    #[error(
+        "DTLS: the peer showed no certificate with an ECDSA key on P-256 or P-384: one of RSA, as GStreamer's webrtcbin makes, \
+         is not taken here"
+    )]
+    Key,
     /// The sides have no SRTP profile in common.
     #[error("the peer offers no SRTP profile that is known here")]
     Profile,
@@ -120,6 +128,7 @@ pub struct Dtls {
     /// The keys were told.
     given: bool,
     deadline: Option<Instant>,
+    doubt: Option<DtlsError>,
 }
 
 impl std::fmt::Debug for Dtls {
@@ -145,6 +154,7 @@ impl Dtls {
             connected: false,
             given: false,
             deadline: None,
+            doubt: None,
         }
     }
 
@@ -158,15 +168,22 @@ impl Dtls {
         now: Instant,
         out: &mut Vec<Vec<u8>>,
     ) -> Result<Option<DtlsEvent>, DtlsError> {
-        let failed = |e: dimpl::Error| DtlsError::Handshake(e.to_string());
-        self.dtls.handle_timeout(now).map_err(failed)?;
+        self.dtls
+            .handle_timeout(now)
+            .map_err(|e| self.doubt.take().unwrap_or_else(|| failed(&e, self.role)))?;
         let first = self.poll(out)?;
         let Some(datagram) = datagram else { return Ok(first) };
         let datagram = match self.role {
             Role::Server if !self.connected => choice::hide(datagram, self.preference),
             _ => datagram.into(),
         };
-        self.dtls.handle_packet(&datagram).map_err(failed)?;
+        match self.dtls.handle_packet(&datagram) {
+            // dimpl has dropped the datagram, and is where it was.
+            Err(e) if !self.connected && can_be_forged(&e) => {
+                self.doubt.get_or_insert_with(|| failed(&e, self.role));
+            }
+            result => result.map_err(|e| failed(&e, self.role))?,
+        }
         let second = self.poll(out)?;
         Ok(second.or(first))
     }
@@ -191,6 +208,9 @@ impl Dtls {
                 Output::PeerCert(der) => {
                     if !self.fingerprint.matches(der) {
                         return Err(DtlsError::Fingerprint);
+                    }
+                    if certificate::public_key(der).is_none() {
+                        return Err(DtlsError::Key);
                     }
                     self.verified = true;
                 }
@@ -225,6 +245,12 @@ impl Dtls {
         self.deadline
     }
 
+    /// What somebody says against the handshake, the peer or not: the reason, if it comes to nothing.
+    #[must_use]
+    pub fn doubt(&self) -> Option<&DtlsError> {
+        self.doubt.as_ref()
+    }
+
     /// The handshake is done.
     #[must_use]
     pub fn is_connected(&self) -> bool {
@@ -237,6 +263,29 @@ impl Dtls {
         if self.dtls.close().is_ok() {
             let _ = self.poll(out);
         }
+    }
+}
+
+/// Before there are keys anybody can write an alert in the peer's name, or what can't be decrypted: that ends nothing.
+fn can_be_forged(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::SecurityError(SecurityError::FatalAlert { .. })
+            | Error::CryptoError(CryptoError::OperationFailed(CryptoOperation::Decrypt))
+    )
+}
+
+fn failed(error: &Error, role: Role) -> DtlsError {
+    match error {
+        // Who has a key of another kind shows nothing when it is asked for one of ours, and finds no cipher for us when we begin.
+        Error::CertificateError(CertificateError::NoClientCertificateReceived)
+        | Error::CryptoError(CryptoError::UnsupportedPublicKeyAlgorithm) => DtlsError::Key,
+        Error::SecurityError(SecurityError::FatalAlert { description: HANDSHAKE_FAILURE })
+            if role == Role::Client =>
+        {
+            DtlsError::Key
+        }
+        error => DtlsError::Handshake(error.to_string()),
     }
 }
 

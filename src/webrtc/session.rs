@@ -251,7 +251,10 @@ impl Session {
         let heard = self.heard();
         let Timeouts { connect, consent } = self.timeouts;
         if !self.is_connected() {
-            return (now >= self.opened + connect).then_some(Change::Ended(End::NotConnected(connect)));
+            return (now >= self.opened + connect).then(|| {
+                let doubt = lock(&self.dtls).doubt().cloned();
+                Change::Ended(doubt.map_or(End::NotConnected(connect), End::Failed))
+            });
         }
         (now >= heard + consent).then_some(Change::Ended(End::Consent(consent)))
     }

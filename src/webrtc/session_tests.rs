@@ -37,6 +37,8 @@ struct Pair {
     datagrams: usize,
     /// One of so many is lost.
     loss: usize,
+    /// That we begin is forgotten.
+    forgetful: bool,
 }
 
 impl Pair {
@@ -81,6 +83,7 @@ impl Pair {
             ice: None,
             datagrams: 0,
             loss: usize::MAX,
+            forgetful: false,
         }
     }
 
@@ -113,7 +116,7 @@ impl Pair {
                 let first = self.session.path().is_none();
                 let checked = self.session.stun(&Message::parse(&datagram).unwrap(), path, self.now);
                 out.extend(checked.answer);
-                if first && checked.moved && self.session.begins() {
+                if first && checked.moved && self.session.begins() && !self.forgetful {
                     let change = self.session.dtls(None, self.now, &mut out);
                     self.changed(change);
                 }
@@ -244,6 +247,13 @@ fn losses_delay_but_do_not_break() {
             pair.until(25, |pair| pair.connected && pair.rtc.is_connected());
         }
     }
+}
+
+#[test]
+fn a_start_that_was_forgotten_is_made_up_for() {
+    let mut pair = Pair::new(Role::Client);
+    pair.forgetful = true;
+    pair.until(5, |pair| pair.connected && pair.rtc.is_connected());
 }
 
 #[test]

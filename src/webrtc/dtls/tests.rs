@@ -129,6 +129,52 @@ fn another_certificate_is_refused() {
     assert!(client.keys.is_none());
 }
 
+// Whoever knows the addresses of both can send these.
+#[test]
+fn a_forged_word_ends_no_handshake() {
+    let alert = [21, 254, 253, 0, 0, 0, 0, 0, 0, 0, 99, 0, 2, 2, HANDSHAKE_FAILURE];
+    let mut sealed = vec![22, 254, 253, 0, 1, 0, 0, 0, 0, 0, 99, 0, 40];
+    sealed.resize(13 + 40, 7);
+    let (a, b) = pair();
+    let now = Instant::now();
+    let mut client = Side::new(Role::Client, &a, b.fingerprint(), now);
+    let mut server = Side::new(Role::Server, &b, a.fingerprint(), now);
+    let forge = |side: &mut Side| side.inbox.extend([alert.to_vec(), sealed.clone()]);
+    for _ in 0..20 {
+        for forth in [true, false] {
+            let (from, to) = if forth { (&mut client, &mut server) } else { (&mut server, &mut client) };
+            let mut out = Vec::new();
+            from.step(now, &mut out);
+            for datagram in out {
+                // Each record for itself, so that there is room in between.
+                let mut rest = &datagram[..];
+                while rest.len() > 13 {
+                    let length = 13 + usize::from(u16::from_be_bytes([rest[11], rest[12]]));
+                    forge(to);
+                    to.inbox.push_back(rest[..length].to_vec());
+                    rest = &rest[length..];
+                }
+                forge(to);
+            }
+        }
+    }
+    for side in [&client, &server] {
+        assert!(side.keys.is_some() && side.ended.is_none(), "{:?}", side.ended);
+    }
+    // Which of them doubts what is the reason if nothing comes of it.
+    assert_eq!(client.dtls.doubt(), Some(&DtlsError::Key));
+    assert!(matches!(server.dtls.doubt(), Some(DtlsError::Handshake(_))));
+}
+
+#[test]
+fn a_peer_without_an_ecdsa_key_is_told_from_others() {
+    let no_certificate = Error::CertificateError(CertificateError::NoClientCertificateReceived);
+    assert_eq!(failed(&no_certificate, Role::Server), DtlsError::Key);
+    let other = Error::CertificateError(CertificateError::ParseFailed);
+    assert!(matches!(failed(&other, Role::Server), DtlsError::Handshake(_)));
+    assert!(DtlsError::Key.to_string().contains("RSA"));
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
     #[test]
