@@ -316,7 +316,13 @@ impl Open {
     fn agree(&self, terms: &Terms<'_>) -> Result<Vec<Payload>, Disagreement> {
         let tracks: Vec<&Track> = terms.tracks.iter().filter(|track| track.kind() == self.kind).collect();
         let mut codecs: Vec<Codec> = Vec::new();
-        for coding in &self.codings {
+        // What arrives of other sounds could not be taken apart, or reach nobody.
+        let is_taken = |codec| {
+            terms.flow == Flow::Play
+                || self.kind == Kind::Video
+                || matches!(codec, Codec::Opus | Codec::G711A | Codec::G711U)
+        };
+        for coding in self.codings.iter().filter(|coding| is_taken(coding.payload.codec)) {
             if !codecs.contains(&coding.payload.codec) {
                 codecs.push(coding.payload.codec);
             }
@@ -342,7 +348,7 @@ impl Open {
             let wanted = match terms.flow {
                 Flow::Play => tracks.iter().map(|track| track.codec.name()).collect(),
                 Flow::Publish if self.kind == Kind::Video => vec!["H264", "H265", "AV1", "VP9", "VP8"],
-                Flow::Publish => vec!["Opus", "PCMU", "PCMA", "AAC"],
+                Flow::Publish => vec!["Opus", "PCMU", "PCMA"],
             };
             let mut offered = self.names.clone();
             offered.dedup();
@@ -365,7 +371,9 @@ impl Open {
         let first = payloads.first().and_then(|payload| self.coding(payload.number));
         let offered = first.map(|coding| coding.feedback).unwrap_or_default();
         let has_twcc = self.extensions.iter().any(|(_, name)| name == uri::TRANSPORT_CC);
-        let transport_cc = offered.transport_cc && terms.transport_cc && has_twcc;
+        // Packets to players carry no numbers of the transport: a player that counts on them would say nothing at all.
+        let transport_cc =
+            offered.transport_cc && terms.transport_cc && has_twcc && terms.flow == Flow::Publish;
         Feedback {
             nack: offered.nack && terms.nack,
             transport_cc,

@@ -95,8 +95,10 @@ fn chromium_plays_what_there_is() {
     assert!(first.rtx.is_some() && video.ours.rtx.is_some() && audio.ours.rtx.is_none());
     assert_eq!((audio.payloads[0].codec, audio.payloads[0].channels), (Codec::Opus, 2));
     assert!(video.payload_of(Codec::Vp8).is_some() && video.payload_of(Codec::Av1).is_some());
-    assert!(video.feedback.nack && video.feedback.pli && video.feedback.transport_cc);
-    assert!(video.extensions.mid.is_some() && video.extensions.transport_cc.is_some());
+    assert!(video.feedback.nack && video.feedback.pli && video.feedback.remb);
+    assert!(video.extensions.mid.is_some() && video.extensions.abs_send_time.is_some());
+    // Our packets don't carry these numbers.
+    assert!(!video.feedback.transport_cc && video.extensions.transport_cc.is_none());
     assert!(text.contains("a=setup:passive\r\n") && text.contains("a=sendonly\r\n"), "{text}");
     assert!(text.contains("a=candidate:1 1 udp ") && text.contains(" tcptype passive\r\n"));
     assert_eq!(text.matches("a=end-of-candidates").count(), 1);
@@ -156,6 +158,16 @@ fn encoders() {
         assert!(!video.sources.is_empty(), "{text}");
         let expected = if setup == Setup::Passive { "a=setup:active\r\n" } else { "a=setup:passive\r\n" };
         assert!(answer.contains(expected), "{answer}");
+    }
+}
+
+#[test]
+fn sounds_that_cannot_be_taken_apart_are_declined() {
+    for name in ["MPEG4-GENERIC/48000/2", "MP4A-LATM/48000/2", "AC3/48000/2", "MPA/90000"] {
+        let text = OBS.replace("opus/48000/2", name);
+        assert_ne!(text, OBS);
+        let (_, negotiated, answer) = agree(&text, &terms(Flow::Publish, &[]));
+        assert!(negotiated.first(Kind::Audio).is_none() && answer.contains("m=audio 0 "), "{answer}");
     }
 }
 
