@@ -132,8 +132,6 @@ pub struct Said {
     pub fraction_lost: u8,
     /// There and back, in microseconds.
     pub round_trip_us: Option<u64>,
-    /// Packets of a transport-wide report that came, and that did not.
-    pub arrived: (u64, u64),
 }
 
 impl Feedback {

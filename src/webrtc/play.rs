@@ -50,13 +50,6 @@ impl Sink for Ears {
                         });
                     }
                 }
-                Rtcp::Twcc(received) => {
-                    let (mut came, mut missed) = (0, 0);
-                    received.iter().for_each(|(_, at)| if at.is_some() { came += 1 } else { missed += 1 });
-                    self.feedback.note(|said| {
-                        said.arrived = (said.arrived.0 + came, said.arrived.1 + missed);
-                    });
-                }
                 _ => {}
             }
         }

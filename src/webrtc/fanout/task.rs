@@ -105,6 +105,9 @@ impl Task {
                 return;
             }
             self.sources();
+            if self.frames.is_none() {
+                self.dismiss();
+            }
             self.pass(now);
             let wait = if behind { MORE } else { LOOK };
             let woken = {
@@ -135,9 +138,7 @@ impl Task {
                 }
                 Woken::Item(None) => {
                     self.frames = None;
-                    if !self.fanouts.inner.hub.is_live(&self.fanout.name) {
-                        self.viewers.iter().for_each(|viewer| viewer.gone.notify_one());
-                    }
+                    self.dismiss();
                 }
                 Woken::Called => {}
             }
@@ -158,15 +159,15 @@ impl Task {
         if now.saturating_duration_since(*self.alone_since.get_or_insert(now)) < LINGER {
             return Some(commands);
         }
+        // Before it is closed: then there may be another task at once, which takes what is passed.
+        if let Some(passing) = self.passing.take() {
+            passing.take(false);
+        }
         inbox.closed = true;
         drop(inbox);
         let mut streams = lock(&self.fanouts.inner.streams);
         if streams.get(&self.fanout.name).is_some_and(|other| Arc::ptr_eq(other, &self.fanout)) {
             streams.remove(&self.fanout.name);
-        }
-        drop(streams);
-        if let Some(passing) = self.passing.take() {
-            passing.take(false);
         }
         None
     }
@@ -251,6 +252,13 @@ impl Task {
         }
         if self.frames.is_none() {
             self.frames = self.fanouts.inner.hub.frames(&self.fanout.name, WAITING).ok().map(Frames::aside);
+        }
+    }
+
+    /// Viewers of a stream that has ended go, also those that came only now.
+    fn dismiss(&self) {
+        if !self.fanouts.inner.hub.is_live(&self.fanout.name) {
+            self.viewers.iter().for_each(|viewer| viewer.gone.notify_one());
         }
     }
 

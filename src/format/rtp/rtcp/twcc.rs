@@ -10,6 +10,8 @@ const DELTA_US: i64 = 250;
 const REFERENCE_US: i64 = 64_000;
 /// The most packets that one report tells of; more wait for the next.
 const MOST: usize = 400;
+/// The most packets that a report is read of. A few bytes may claim 65535 of them, each of which is a step of work.
+const MOST_READ: u16 = 1024;
 /// Packets that no report told of yet, at most.
 const MAX_WAITING: usize = 2000;
 
@@ -30,9 +32,10 @@ pub struct Received<'a> {
 impl<'a> Received<'a> {
     pub(super) fn read(data: &'a [u8]) -> Option<Self> {
         let (&[b0, b1, c0, c1, r0, r1, r2, number], chunks) = data.split_first_chunk::<8>()?;
-        Some(Self {
+        let count = u16::from_be_bytes([c0, c1]);
+        (count <= MOST_READ).then_some(Self {
             base: u16::from_be_bytes([b0, b1]),
-            count: u16::from_be_bytes([c0, c1]),
+            count,
             reference: i32::from_be_bytes([r0, r1, r2, 0]) >> 8,
             number,
             chunks,
@@ -260,6 +263,15 @@ mod tests {
         );
         notes.note(65, start + 500_000);
         assert_eq!(report(&mut notes).len(), 1);
+    }
+
+    #[test]
+    fn few_bytes_that_claim_many_packets_are_not_read() {
+        let read = |count: u16| {
+            let head = [&[0, 1], &count.to_be_bytes()[..], &[0, 0, 0, 7]].concat();
+            Received::read(&[head, [0x1F, 0xFF].repeat(8)].concat()).map(|received| received.iter().count())
+        };
+        assert_eq!((read(MOST_READ), read(MOST_READ + 1), read(u16::MAX)), (Some(1024), None, None));
     }
 
     #[test]
