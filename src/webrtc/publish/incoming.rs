@@ -75,6 +75,11 @@ impl Incoming {
         }
     }
 
+    /// An empty one of the same track.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.id)
+    }
+
     /// There and back takes so long.
     pub(super) fn set_round_trip(&mut self, round_trip: Duration) {
         self.jitter.set_patience((round_trip * 3).clamp(PATIENCE, MAX_PATIENCE));

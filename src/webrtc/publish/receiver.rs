@@ -18,12 +18,14 @@ use crate::webrtc::fanout::Passage;
 use crate::webrtc::negotiated::{Media, Negotiated};
 use crate::webrtc::sound::Sound;
 
-/// The most sources of a publisher: three layers of two pictures, each sent again, and sound.
-const MAX_SOURCES: usize = 24;
+/// A source that took over keeps its place so long: late packets of the one before change nothing.
+const STEADY: Duration = Duration::from_secs(1);
 /// Time between reports.
 const REPORT: Duration = Duration::from_secs(1);
 /// Time between reports of when each packet came.
 const FEEDBACK: Duration = Duration::from_millis(50);
+/// No track is so much out of step with another, in microseconds: the publisher's clock was set.
+const CLOCK_SET: u64 = 5_000_000;
 /// Time between two requests for a key frame.
 const KEY_AGAIN: Duration = Duration::from_millis(500);
 /// Time between two looks at which layer is best.
@@ -39,11 +41,25 @@ const MAX_TOLD: u32 = 20;
 struct Layer {
     rid: String,
     ssrc: Option<u32>,
+    /// When it took over from another.
+    since: Option<Instant>,
     incoming: Incoming,
     reception: Reception,
     /// Bytes since the last look.
     bytes: usize,
     key_asked: Option<Instant>,
+}
+
+impl Layer {
+    /// Another source sends it now: its numbers, timestamps and clock have nothing to do with those of the one before,
+    /// but its frames go on where that one's ended.
+    fn begin_anew(&mut self, now: Instant) {
+        let last_dts = self.incoming.last_dts;
+        self.incoming = self.incoming.another();
+        self.incoming.take_over(last_dts);
+        self.reception = Reception::default();
+        self.since = Some(now);
+    }
 }
 
 /// One m-line.
@@ -58,7 +74,7 @@ struct Line {
 }
 
 /// Where packets of a source belong.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Origin {
     line: usize,
     layer: usize,
@@ -108,6 +124,7 @@ impl Receiver {
             let layer = |rid: &str| Layer {
                 rid: rid.to_owned(),
                 ssrc: None,
+                since: None,
                 incoming: Incoming::new(id),
                 reception: Reception::default(),
                 bytes: 0,
@@ -154,14 +171,11 @@ impl Receiver {
         i64::try_from(now.saturating_duration_since(self.begin).as_micros()).unwrap_or(i64::MAX)
     }
 
-    /// Whose packet this is; what was not seen before is learnt.
-    fn origin(&mut self, packet: &Packet) -> Option<Origin> {
+    /// Whose packet this is; what was not seen before is learnt, and takes the place of what was there.
+    fn origin(&mut self, packet: &Packet, now: Instant) -> Option<Origin> {
         let ssrc = packet.header.ssrc;
         if let Some(origin) = self.sources.get(&ssrc) {
             return Some(*origin);
-        }
-        if self.sources.len() >= MAX_SOURCES {
-            return None;
         }
         let value = |id: Option<u8>| {
             let bytes = packet.extensions.find(id?)?;
@@ -184,7 +198,13 @@ impl Receiver {
             (_, Some(rid)) | (Some(rid), None) => layers.iter().position(|layer| layer.rid == rid),
             (None, None) => (layers.len() == 1).then_some(0),
         }?;
+        let is_new = |since| now.saturating_duration_since(since) < STEADY;
+        if !is_rtx && layers.get(layer)?.since.is_some_and(is_new) {
+            return None;
+        }
         let origin = Origin { line, layer, rtx: is_rtx };
+        // One of a kind: so there are never many, and none is left that nobody sends any more.
+        self.sources.retain(|_, old| *old != origin);
         self.sources.insert(ssrc, origin);
         Some(origin)
     }
@@ -193,7 +213,7 @@ impl Receiver {
     pub(super) fn rtp(&mut self, bytes: &Bytes, now: Instant) -> Result<(), Ended> {
         let Ok(mut packet) = Packet::parse(bytes) else { return Ok(()) };
         let at = self.us(now);
-        let Some(origin) = self.origin(&packet) else { return Ok(()) };
+        let Some(origin) = self.origin(&packet, now) else { return Ok(()) };
         let Some(line) = self.lines.get_mut(origin.line) else { return Ok(()) };
         if let Some(number) = line.media.extensions.transport_cc.and_then(|id| packet.extensions.find(id))
             && let Some(number) = number.first_chunk::<2>()
@@ -210,7 +230,16 @@ impl Receiver {
             packet.payload.advance(2);
             packet.header.ssrc = layer.ssrc.unwrap_or(packet.header.ssrc);
         } else {
-            layer.ssrc = Some(packet.header.ssrc);
+            let ssrc = packet.header.ssrc;
+            if layer.ssrc.replace(ssrc).is_some_and(|before| before != ssrc) {
+                layer.begin_anew(now);
+                // What the old one would send again has numbers of the old one.
+                self.sources
+                    .retain(|_, old| (old.line, old.layer, old.rtx) != (origin.line, origin.layer, true));
+                if origin.layer == line.chosen {
+                    self.passage.switch(agreed.codec);
+                }
+            }
             layer.reception.note(&packet.header, agreed.clock_rate, at);
             layer.bytes += packet.payload.len();
         }
@@ -310,17 +339,32 @@ impl Receiver {
         let wall = ntp_to_unix_us(ntp);
         let Some(place) = &mut layer.incoming.place else { return };
         let Some(at) = place.look(full) else { return };
-        // The first to tell stays where it is; the others move to where they belong beside it.
-        let ahead = *self.ahead.get_or_insert(wall.saturating_sub(at));
-        place.correct(full, wall.saturating_sub(ahead));
+        // The first to tell stays where it is; the others move to where they belong beside it. So it is again when the
+        // publisher's clock was set: its media goes on as before.
+        let ahead = wall.saturating_sub(at);
+        match self.ahead {
+            Some(before) if before.saturating_sub(ahead).unsigned_abs() <= CLOCK_SET => {
+                place.correct(full, wall.saturating_sub(before));
+            }
+            _ => self.ahead = Some(ahead),
+        }
     }
 
-    fn ask_key(&mut self, line: usize, now: Instant) {
+    /// A key frame is needed to go on, of the layer that is passed on or of the one that is to be.
+    fn ask_key(&mut self, number: usize, now: Instant) {
+        let Some(&Line { chosen, wanted, .. }) = self.lines.get(number) else { return };
+        self.ask_layer(number, chosen, now);
+        if wanted != chosen {
+            self.ask_layer(number, wanted, now);
+        }
+    }
+
+    fn ask_layer(&mut self, line: usize, layer: usize, now: Instant) {
         let Some(line) = self.lines.get_mut(line).filter(|line| line.media.kind == Kind::Video) else {
             return;
         };
         let feedback = line.media.feedback;
-        let Some(layer) = line.layers.get_mut(line.wanted) else { return };
+        let Some(layer) = line.layers.get_mut(layer) else { return };
         let Some(ssrc) = layer.ssrc else { return };
         if layer.key_asked.is_some_and(|at| now.saturating_duration_since(at) < KEY_AGAIN) {
             return;
@@ -409,14 +453,12 @@ impl Receiver {
                 line.layers.iter_mut().map(|layer| std::mem::take(&mut layer.bytes)).collect();
             let most = bytes.iter().copied().max().unwrap_or(0);
             let now_bytes = bytes.get(line.chosen).copied().unwrap_or(0);
-            // A little more is no reason.
-            if most > now_bytes + now_bytes / 3
-                && let Some(best) = bytes.iter().position(|bytes| *bytes == most)
-            {
-                line.wanted = best;
-            }
-            if line.wanted != line.chosen {
-                self.ask_key(number, now);
+            // A little more is no reason; and what ended before its key frame came is not waited for.
+            let better = bytes.iter().position(|bytes| *bytes == most && most > now_bytes + now_bytes / 3);
+            line.wanted = better.unwrap_or(line.chosen);
+            let wanted = line.wanted;
+            if wanted != line.chosen {
+                self.ask_layer(number, wanted, now);
             }
         }
     }

@@ -35,6 +35,8 @@ struct Scene {
     video: Box<dyn Packetise>,
     sequence: [u16; 4],
     transport: u16,
+    /// Counts sources that took the place of others.
+    ssrc: u32,
     start: Instant,
     now: Instant,
     #[cfg_attr(not(feature = "transcode-audio"), expect(dead_code, reason = "asked for readers"))]
@@ -71,6 +73,7 @@ impl Scene {
             video,
             sequence: [65_530, 100, 200, 300],
             transport: 0,
+            ssrc: 0,
             start: now,
             now,
             hub,
@@ -94,7 +97,7 @@ impl Scene {
                 payload_type,
                 sequence,
                 timestamp,
-                ssrc: 10 + source as u32,
+                ssrc: 10 + source as u32 + 4 * self.ssrc,
             };
             let mut out = HeaderBytes::new();
             let mid: &[u8] = if source == 0 { b"0" } else { b"1" };
@@ -316,6 +319,83 @@ async fn of_several_layers_the_best_is_taken_and_left_when_it_ends() {
     assert!(frames.windows(2).all(|pair| pair[1].dts > pair[0].dts));
     // One picture each 40 ms at both ends, twice as many between.
     assert!((250..330).contains(&frames.len()), "{}", frames.len());
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_moves_nothing() {
+    let mut scene = Scene::new(&[]);
+    let (mut wall, mut pictures) = (1_700_000_000_000_000, Vec::new());
+    for n in 0..300u32 {
+        let ms = u64::from(n) * 20;
+        scene.at(ms);
+        scene.sound(n * 960);
+        let packets = scene.picture(1, "", n * 1800, n == 0);
+        scene.send(&packets);
+        // An hour ahead, then two back.
+        wall +=
+            [(100, 3_600_000_000), (200, -7_200_000_000)].iter().find(|step| step.0 == n).map_or(0, |s| s.1);
+        if n % 20 == 10 {
+            scene.report(10, wall + ms as i64 * 1000, n * 960);
+            scene.report(11, wall + ms as i64 * 1000, n * 1800);
+        }
+        pictures.extend(scene.pictures());
+    }
+    assert!(pictures.windows(2).all(|pair| (1780..=1820).contains(&(pair[1].dts - pair[0].dts))));
+    assert_eq!(pictures.len(), 300);
+}
+
+#[tokio::test]
+async fn a_source_that_begins_anew_goes_on_where_it_was() {
+    let mut scene = Scene::new(&[]);
+    let (mut late, mut frames) = (Vec::new(), Vec::new());
+    // More of them than may be known at once; each has other numbers, timestamps and a clock of its own.
+    for part in 0..30u32 {
+        let source = 1 + part as usize % 3;
+        scene.ssrc = part;
+        scene.sequence[source] = (part as u16).wrapping_mul(20_000);
+        let base = part.wrapping_mul(0x5000_0000);
+        for n in 0..30u32 {
+            scene.at(u64::from(part * 30 + n) * 40);
+            let packets = scene.picture(source, "", base.wrapping_add(n * 3600), n == 0);
+            scene.send(&packets);
+            scene.send(&late);
+            late.clear();
+            if n == 29 {
+                late = packets;
+            }
+        }
+        frames.extend(scene.pictures());
+    }
+    assert_eq!(frames.len(), 900);
+    assert!(frames.windows(2).all(|pair| (3500..3700).contains(&(pair[1].dts - pair[0].dts))));
+    assert!(frames.iter().step_by(30).all(Frame::is_key));
+}
+
+#[tokio::test]
+async fn a_layer_that_ends_before_it_is_passed_on_is_not_asked() {
+    let mut scene = Scene::new(&["l", "h"]);
+    let mut asked = Vec::new();
+    for n in 0..250u64 {
+        scene.at(n * 40);
+        let told = scene.receiver.take_output().unwrap_or_default();
+        asked.extend(packets(&told).flatten().filter_map(|packet| match packet {
+            Rtcp::Pli { media, .. } => Some((n, media)),
+            _ => None,
+        }));
+        let low = scene.picture(1, "l", n as u32 * 3600, n == 0);
+        // Nothing of the good one's first picture, and never another key frame.
+        let high = scene.picture(2, "h", n as u32 * 3600, false);
+        let high_too = scene.picture(2, "h", n as u32 * 3600 + 1800, false);
+        // A picture is lost.
+        scene.send(if n == 200 { &low[1..] } else { &low });
+        if n < 80 {
+            scene.send(&high);
+            scene.send(&high_too);
+        }
+    }
+    assert!(asked.iter().any(|(n, media)| *n < 80 && *media == 12), "{asked:?}");
+    assert!(asked.iter().any(|(n, media)| *n > 200 && *media == 11), "{asked:?}");
+    assert!(!asked.iter().any(|(n, media)| *n > 130 && *media == 12), "{asked:?}");
 }
 
 #[tokio::test]
