@@ -104,7 +104,10 @@ def build(name, features):
     (out / "rillbox.sha256").write_text(f"{digest}  rillbox\n")
     env = environment(target, target_dir)
     (out / "sizes.txt").write_text(sizes.report(target, bundle, parts, program, size, env))
-    (out / "rillbox.cdx.json").write_text(sbom.document(target, features, digest, env))
+    document, notices = sbom.document(target, features, digest, env)
+    (out / "rillbox.cdx.json").write_text(document)
+    for notice, text in notices.items():
+        (out / notice).write_text(text)
     print(f"{name} {bundle}: {size} bytes, {time.monotonic() - start:.0f} s, dist/{name}/{bundle}/rillbox", flush=True)
     budget = target.budget.get(bundle)
     if budget and size > budget:

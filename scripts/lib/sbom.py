@@ -4,6 +4,7 @@ import json
 import subprocess
 import uuid
 from datetime import datetime, timezone
+from pathlib import Path
 
 import tomllib
 from cyclonedx.factory.license import LicenseFactory
@@ -14,6 +15,12 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from targets import ROOT
+
+
+# What a crate says of itself alone, where it holds the code of others.
+TERMS = {"fdk-aac-sys": "MIT AND FDK-AAC"}
+# Texts that have to go with binaries, by their places in crates.
+NOTICES = {"fdk-aac-sys": "aac/NOTICE"}
 
 
 def run(*command, env=None):
@@ -36,7 +43,8 @@ def shipped(metadata):
 
 
 def document(target, features, digest, env):
-    """`digest` is the SHA-256 of the binary. The same input gives the same text."""
+    """The document, and texts that go with the binary: {file name: text}. `digest` is the SHA-256 of the binary. The same input
+    gives the same texts."""
     metadata = json.loads(run(
         "/usr/bin/cargo", "metadata", "--quiet", "--locked", "--format-version=1", "--filter-platform", target.triple,
         "--no-default-features", "--features", features, env=env,
@@ -50,7 +58,8 @@ def document(target, features, digest, env):
     licenses = LicenseFactory()
 
     def component(package):
-        name, version, text = package["name"], package["version"], package["license"]
+        name, version = package["name"], package["version"]
+        text = TERMS.get(name, package["license"])
         checksum = checksums.get((name, version))
         return Component(
             type=ComponentType.LIBRARY,
@@ -87,4 +96,9 @@ def document(target, features, digest, env):
         part = components.get(ident, root)
         bom.register_dependency(part, [components[use] for use in uses] + ([std] if part is root else []))
     bom.register_dependency(std, [musl])
-    return JsonV1Dot6(bom).output_as_string(indent=1) + "\n"
+    notices = {
+        f"NOTICE.{name}": (Path(packages[ident]["manifest_path"]).parent / NOTICES[name]).read_text()
+        for ident in graph
+        if (name := packages[ident]["name"]) in NOTICES
+    }
+    return JsonV1Dot6(bom).output_as_string(indent=1) + "\n", notices

@@ -306,7 +306,7 @@ impl Hub {
         // Counts itself out again when dropped.
         let reader = subscription::Reader::new(stream.clone(), admission, now);
         if !stream.is_live() {
-            self.want(&stream.name);
+            let _ = self.want(&stream.name);
             if wait == Wait::No {
                 return Err(HubError::NotLive(stream.name.clone()));
             }
@@ -335,11 +335,12 @@ impl Hub {
         }
     }
 
-    /// Someone wants to play a stream that nobody publishes.
-    fn want(&self, name: &StreamName) {
-        if self.fetches(name) {
+    /// Someone wants to play a stream that nobody publishes: how long to wait for it at least, if it is fetched then.
+    pub fn want(&self, name: &StreamName) -> Option<Duration> {
+        self.fetches(name).then(|| {
             self.tell(Event::Wanted { name: name.clone() });
-        }
+            FETCHED
+        })
     }
 
     /// Reads the frames of a stream that is live, from its newest key frame on. At most `bytes` of them wait for a reader
@@ -358,8 +359,9 @@ impl Hub {
 
     /// Counts a viewer of what was built of a live stream, until it is dropped.
     pub fn attend(&self, admission: Admission, now: Instant) -> Result<Attendance, HubError> {
-        let (stream, _) =
-            self.stream(admission.name(), now, Create::No).inspect_err(|_| self.want(admission.name()))?;
+        let (stream, _) = self.stream(admission.name(), now, Create::No).inspect_err(|_| {
+            let _ = self.want(admission.name());
+        })?;
         let reader = subscription::Reader::new(stream.clone(), admission, now);
         if stream.is_live() {
             Ok(Attendance::new(reader))

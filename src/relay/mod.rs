@@ -33,6 +33,11 @@ const LOOK: Duration = Duration::from_secs(1);
 const MOST: usize = 1000;
 /// The most URLs that are taken of one answer of the server that is asked.
 const MOST_TOLD: usize = 32;
+/// What happens within so long is looked at together: whoever asks for many names costs no more.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long what is fetched on demand stays at least: who asked may come back for it (HLS), or be counted only once there are
+/// tracks (WebRTC).
+const LEAST: Duration = Duration::from_secs(10);
 /// The same trouble is told again after so long.
 const TELL: Duration = Duration::from_secs(60);
 
@@ -47,6 +52,7 @@ pub struct Relays {
     told: Mutex<HashMap<StreamName, (SessionId, Vec<String>)>>,
     /// What someone waits for.
     wanted: Mutex<HashSet<StreamName>>,
+    told_full: Mutex<Option<Instant>>,
     changed: Notify,
     stopping: AtomicBool,
 }
@@ -86,6 +92,7 @@ impl Relays {
             running: Mutex::default(),
             told: Mutex::default(),
             wanted: Mutex::default(),
+            told_full: Mutex::default(),
             changed: Notify::new(),
             stopping: AtomicBool::new(false),
         })
@@ -127,14 +134,25 @@ impl Relays {
             self.reconcile();
             tokio::select! {
                 event = events.recv() => match event {
-                    Ok(Event::Wanted { name }) => {
-                        lock(&self.wanted).insert(name);
-                    }
-                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Ok(event) => self.note(event),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
                 () = self.changed.notified() => {}
                 _ = looks.tick() => {}
+            }
+            tokio::time::sleep(PAUSE).await;
+            while let Ok(event) = events.try_recv() {
+                self.note(event);
+            }
+        }
+    }
+
+    fn note(&self, event: Event) {
+        if let Event::Wanted { name } = event {
+            let mut wanted = lock(&self.wanted);
+            if wanted.len() < MOST {
+                wanted.insert(name);
             }
         }
     }
@@ -159,7 +177,16 @@ impl Relays {
                 continue;
             }
             if running.len() >= MOST {
-                log::error!("{MOST} streams are relayed, more are not");
+                let now = Instant::now();
+                let mut told = lock(&self.told_full);
+                if told.is_none_or(|at| now >= at + TELL) {
+                    log::error!("{MOST} streams are relayed, more are not");
+                    *told = Some(now);
+                }
+                // Who still wants them asks again.
+                lock(&self.wanted).retain(|name| {
+                    running.keys().any(|key| matches!(key, Key::Pull(known, _) if known == name))
+                });
                 return;
             }
             if let Some(started) = self.start(&key) {
@@ -377,7 +404,8 @@ impl Task {
     /// Fetches a stream from the first of `urls` that has it, while it is wanted.
     async fn pull(mut self, name: StreamName, urls: Vec<String>) {
         let mut broken = false;
-        let mut alone: Option<Instant> = None;
+        // Since when nobody plays it.
+        let mut alone = Some(Instant::now() + LEAST);
         for url in urls.iter().cycle() {
             let config = self.relays.config.current();
             let settings = config.vhost(&name.vhost, &name.app, &name.stream).pull.clone();
@@ -483,7 +511,8 @@ async fn silent(progress: &Progress, timeout: Duration) -> String {
     }
 }
 
-/// Completes when a stream that is fetched on demand has had no player for `linger`. `alone`: since when it has none.
+/// Completes when a stream that is fetched on demand has had no player for `linger`. `alone`: since when it has none; at
+/// first in the future.
 async fn deserted(hub: &Hub, name: &StreamName, settings: &config::Pull, alone: &mut Option<Instant>) {
     if !settings.on_demand {
         return std::future::pending().await;
@@ -496,7 +525,7 @@ async fn deserted(hub: &Hub, name: &StreamName, settings: &config::Pull, alone: 
             continue;
         }
         let since = *alone.get_or_insert(now);
-        if now.saturating_duration_since(since) >= settings.linger {
+        if now >= since + settings.linger {
             return;
         }
     }

@@ -14,6 +14,13 @@ pub(super) fn expand(url: &str, name: &StreamName) -> String {
         out.push_str(before);
         let known = [("vhost]", &name.vhost), ("app]", &name.app), ("stream]", &name.stream)];
         match known.iter().find_map(|(word, value)| Some((value, after.strip_prefix(word)?))) {
+            // Whoever names a stream does not say more than its name: what would part a parameter becomes a dash.
+            Some((value, next)) if out.contains('?') => {
+                out.extend(
+                    value.chars().map(|c| if matches!(c, ',' | '=' | '&' | '%' | '+') { '-' } else { c }),
+                );
+                rest = next;
+            }
             Some((value, next)) => {
                 out.push_str(value);
                 rest = next;
@@ -58,6 +65,8 @@ mod tests {
         ] {
             assert_eq!(expand(url, name), expected);
         }
+        let sly = StreamName::new(DEFAULT_VHOST, "live", "a,u=b&c").unwrap();
+        assert_eq!(expand("srt://h?streamid=#!::r=[stream]", &sly), "srt://h?streamid=#!::r=a-u-b-c");
     }
 
     #[test]

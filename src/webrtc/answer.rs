@@ -35,7 +35,7 @@ pub fn answer(offer: &Offer, negotiated: &Negotiated, ours: &Ours<'_>) -> String
     line(&mut text, format_args!("s=-"));
     line(&mut text, format_args!("t=0 0"));
     line(&mut text, format_args!("a=ice-lite"));
-    if taken.iter().all(|part| part.named) {
+    if offer.bundled {
         let mids: Vec<&str> = taken.iter().map(|part| part.mid.as_str()).collect();
         line(&mut text, format_args!("a=group:BUNDLE {}", mids.join(" ")));
     }

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::config::{IpFamily, Transports, Webrtc};
 use crate::net::{address_towards, own_address};
 
@@ -10,6 +12,8 @@ use crate::net::{address_towards, own_address};
 const MAX_CANDIDATES: usize = 24;
 /// How long it may take to look up a name, and how many addresses of one are taken.
 const LOOKUP: Duration = Duration::from_secs(2);
+/// The same for a name that comes with a request.
+const LOOKUP_ASKED: Duration = Duration::from_millis(300);
 const MAX_ADDRESSES: usize = 4;
 
 /// One place to send to.
@@ -112,7 +116,7 @@ async fn everything(config: &Webrtc, asked: &Asked, places: &mut Vec<Place>) {
                 }
                 if config.resolve_host {
                     // It may well be the address of what forwards to us.
-                    let found = look_up(&asked.host).await.into_iter();
+                    let found = look_up_asked(&asked.host).await.into_iter();
                     let found = found.filter(|ip| fits(*ip, config.ip_family));
                     places.extend(found.map(|ip| Place { host: Host::Address(ip), port: None, own: true }));
                 }
@@ -161,6 +165,20 @@ fn place(word: &str) -> Option<Place> {
         port,
         own: false,
     })
+}
+
+/// The addresses of a name that a stranger's request gives: few such are looked up at a time, and the answer waits for them
+/// no longer than anyone notices.
+async fn look_up_asked(name: &str) -> Vec<IpAddr> {
+    static TURNS: Semaphore = Semaphore::const_new(4);
+    let Ok(turn) = TURNS.try_acquire() else { return Vec::new() };
+    let name = name.to_owned();
+    // The system goes on looking when nobody waits any more: until then its turn is taken.
+    let looking = tokio::spawn(async move {
+        let _turn = turn;
+        look_up(&name).await
+    });
+    tokio::time::timeout(LOOKUP_ASKED, looking).await.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 async fn look_up(name: &str) -> Vec<IpAddr> {

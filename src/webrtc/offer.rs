@@ -55,6 +55,8 @@ pub struct Offer {
     pub setup: Setup,
     /// Whether headers of one and two bytes may be mixed (RFC 8285 6).
     pub mixed: bool,
+    /// Whether it bundles its m-lines: an answer does so only then (RFC 9143 7.3).
+    pub bundled: bool,
     /// Its m-lines, all of them, in their order.
     pub parts: Vec<Part>,
 }
@@ -200,6 +202,7 @@ impl Offer {
             fingerprint: fingerprint.to_owned(),
             setup,
             mixed: of("extmap-allow-mixed").is_some(),
+            bundled: bundle.is_some(),
             parts,
         })
     }
@@ -435,8 +438,10 @@ fn open(description: &Description, section: &Section) -> Result<Option<Open>, Sd
         return Err(bad(format!("has an m-line of {} without a=rtcp-mux", section.kind)));
     }
     let directions = ["sendrecv", "sendonly", "recvonly", "inactive"];
-    let direction = directions.iter().find(|name| description.of(section, name).is_some()).copied();
-    let direction = direction.unwrap_or("sendrecv");
+    // What the m-line says comes before what is said of all.
+    let own = directions.iter().find(|name| section.attribute(name).is_some());
+    let direction = own.or_else(|| directions.iter().find(|name| description.attribute(name).is_some()));
+    let direction = direction.copied().unwrap_or("sendrecv");
     let (codings, names) = codings(section, kind)?;
     Ok(Some(Open {
         kind,

@@ -25,7 +25,7 @@ use crate::hub::{Action, Admission, Attendance, Client, ClientKind, Hub, HubErro
 use crate::media::{Codec, Track};
 use crate::net::{ConnectionLimit, Permit};
 
-/// Peers whose requests wait for somebody (access, callbacks, a publisher) at a time.
+/// Players, and publishers, whose requests wait for somebody (access, callbacks, a publisher) at a time.
 const MAX_ASKED: usize = 512;
 /// The longest that a request waits for a publisher, whatever the configuration says: HTTP has patience, too.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -113,7 +113,8 @@ struct Inner {
     /// While it listens.
     open: RwLock<Option<Open>>,
     sessions: Mutex<HashMap<String, Arc<Session>>>,
-    asked: Arc<Semaphore>,
+    players_asked: Arc<Semaphore>,
+    publishers_asked: Arc<Semaphore>,
 }
 
 #[derive(Clone)]
@@ -138,9 +139,10 @@ impl Server {
     /// A server that doesn't listen yet.
     #[must_use]
     pub fn new(config: config::Shared, hub: Hub) -> Self {
-        let asked = Arc::new(Semaphore::new(MAX_ASKED));
+        let asked = || Arc::new(Semaphore::new(MAX_ASKED));
+        let (players_asked, publishers_asked) = (asked(), asked());
         let (open, sessions) = (RwLock::default(), Mutex::default());
-        Self(Arc::new(Inner { config, hub, open, sessions, asked }))
+        Self(Arc::new(Inner { config, hub, open, sessions, players_asked, publishers_asked }))
     }
 
     /// It listens from now on: sessions are on `endpoint`.
@@ -191,7 +193,9 @@ impl Server {
             return Err(Refusal::Off(format!("{name} is not there by WebRTC (vhost.*.webrtc.enabled)")));
         }
         let offer = Offer::parse(&offer)?;
-        let place = inner.asked.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+        // Players who wait for a publisher must not keep it out.
+        let places = if flow == Flow::Play { &inner.players_asked } else { &inner.publishers_asked };
+        let place = places.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
         let permit = open.limit.permit(client.ip()).map_err(|full| Refusal::Full(full.to_string()))?;
         let (action, kind) = match flow {
             Flow::Play => (Action::Play, ClientKind::RtcPlay),
@@ -352,7 +356,8 @@ impl Inner {
             Wait::For(time) => time.min(LONGEST_WAIT),
             Wait::Forever => LONGEST_WAIT,
         };
-        let deadline = Instant::now() + wait;
+        let fetched = if self.hub.is_live(name) { None } else { self.hub.want(name) };
+        let deadline = Instant::now() + fetched.map_or(wait, |least| wait.max(least));
         while !self.hub.is_live(name) {
             if Instant::now() >= deadline {
                 return Err(HubError::NotLive(name.clone()).into());
