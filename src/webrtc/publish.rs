@@ -12,9 +12,10 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use self::receiver::Receiver;
-use super::endpoint::{Endpoint, Peer, Sink};
+use super::endpoint::{Batch, Endpoint, Peer, Sink};
 use super::fanout::Passage;
 use super::negotiated::Negotiated;
+use crate::format::rtp::rtcp::Writer;
 use crate::hub::{Ended, HubError, Publisher};
 use crate::id::SessionId;
 
@@ -136,10 +137,7 @@ pub async fn publish(
         if now.saturating_duration_since(heard) >= options.timeout {
             break format!("it sent nothing for {} s", options.timeout.as_secs());
         }
-        if let Some(compound) = receiver.take_output() {
-            batch.rtcp(&peer, &compound);
-            batch.flush().await;
-        }
+        tell(&mut batch, &peer, &receiver.take_output()).await;
         tokio::select! {
             biased;
             end = peer.ended() => break end.to_string(),
@@ -149,12 +147,14 @@ pub async fn publish(
             () = tokio::time::sleep(receiver.patience()) => {}
         }
     };
-    if let Some(compound) = receiver.finish() {
-        batch.rtcp(&peer, &compound);
-        batch.flush().await;
-    }
+    tell(&mut batch, &peer, &receiver.finish()).await;
     peer.close();
     why
+}
+
+async fn tell(batch: &mut Batch, peer: &Peer, words: &Writer) {
+    words.compounds().for_each(|compound| batch.rtcp(peer, compound));
+    batch.flush().await;
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ const MAX_BYTES: usize = 3 << 20;
 const MAX_LATE: u32 = 50;
 /// How long a packet may be late before it is asked for: paths put packets out of order.
 const REORDER: Duration = Duration::from_millis(5);
+/// How long a packet that was given up is looked out for.
+const GIVEN_UP: Duration = Duration::from_secs(2);
 /// How often a packet is asked for at most.
 const MAX_ASKED: u8 = 10;
 
@@ -30,7 +32,7 @@ pub struct Ordered {
 
 #[derive(Debug)]
 enum Slot {
-    Missing { since: Instant, asked: u8, last: Option<Instant> },
+    Missing { since: Instant, asked: u8, first: Option<Instant>, last: Option<Instant> },
     Here(Packet),
 }
 
@@ -48,6 +50,10 @@ pub struct JitterBuffer {
     late: u32,
     started: bool,
     missing: usize,
+    /// From asking for a packet until it comes, smoothed.
+    answer: Option<Duration>,
+    /// A packet that was asked for and given up: if it comes after all, that shows how long to wait.
+    given_up: Option<(u64, Instant)>,
 }
 
 impl JitterBuffer {
@@ -64,6 +70,8 @@ impl JitterBuffer {
             late: 0,
             started: false,
             missing: 0,
+            answer: None,
+            given_up: None,
         }
     }
 
@@ -79,6 +87,9 @@ impl JitterBuffer {
         }
         let full = match self.sequence.look(packet.header.sequence) {
             Some(full) if full < self.next => {
+                if let Some((_, asked)) = self.given_up.take_if(|(other, _)| *other == full) {
+                    self.answered(asked, now);
+                }
                 self.late += 1;
                 if self.late <= MAX_LATE {
                     return false;
@@ -91,24 +102,37 @@ impl JitterBuffer {
         self.late = 0;
         let place = usize::try_from(full - self.next).unwrap_or(usize::MAX);
         while self.slots.len() <= place.min(MAX_PACKETS) {
-            self.slots.push_back(Slot::Missing { since: now, asked: 0, last: None });
+            self.slots.push_back(Slot::Missing { since: now, asked: 0, first: None, last: None });
             self.missing += 1;
         }
         let Some(slot) = self.slots.get_mut(place) else { return false };
-        if matches!(slot, Slot::Here(_)) {
-            return false;
-        }
+        let Slot::Missing { first, .. } = *slot else { return false };
         self.missing -= 1;
         self.bytes += size(&packet);
         *slot = Slot::Here(packet);
+        if let Some(asked) = first {
+            self.answered(asked, now);
+        }
         true
+    }
+
+    /// A packet came that was first asked for at `asked`.
+    fn answered(&mut self, asked: Instant, now: Instant) {
+        let took = now.saturating_duration_since(asked);
+        self.answer = Some(self.answer.map_or(took, |before| (before * 7 + took) / 8));
+    }
+
+    /// How long it takes from asking for a packet until it comes, there and back; `None`: none has come so far.
+    #[must_use]
+    pub fn answer(&self) -> Option<Duration> {
+        self.answer
     }
 
     /// Forgets all: what comes next is the beginning of something else.
     fn restart(&mut self, packet: &Packet) -> u64 {
         self.lost += self.slots.len() as u64 + 1;
         self.slots.clear();
-        (self.bytes, self.missing) = (0, 0);
+        (self.bytes, self.missing, self.given_up) = (0, 0, None);
         self.sequence = Sequence::default();
         self.next = self.sequence.unwrap(packet.header.sequence);
         self.next
@@ -125,9 +149,13 @@ impl JitterBuffer {
                     self.next += 1;
                     return Some(Ordered { packet, sequence, lost });
                 }
-                Slot::Missing { since, .. }
+                Slot::Missing { since, first, .. }
                     if full || now.saturating_duration_since(since) >= self.patience =>
                 {
+                    let is_old = |(_, at): (u64, Instant)| now.saturating_duration_since(at) > GIVEN_UP;
+                    if self.given_up.is_none_or(is_old) {
+                        self.given_up = first.map(|first| (self.next, first));
+                    }
                     self.next += 1;
                     self.lost += 1;
                     self.missing -= 1;
@@ -147,13 +175,14 @@ impl JitterBuffer {
         }
         let again = round_trip.clamp(Duration::from_millis(20), Duration::from_millis(500));
         for (sequence, slot) in (self.next..).zip(&mut self.slots) {
-            let Slot::Missing { since, asked, last } = slot else { continue };
+            let Slot::Missing { since, asked, first, last } = slot else { continue };
             let due = match last {
                 Some(last) => now.saturating_duration_since(*last) >= again,
                 None => now.saturating_duration_since(*since) >= REORDER,
             };
             if due && *asked < MAX_ASKED {
                 *asked += 1;
+                first.get_or_insert(now);
                 *last = Some(now);
                 out.push(sequence as u16);
             }
@@ -224,6 +253,26 @@ mod tests {
         assert_eq!(popped(&mut buffer, at(99)), []);
         assert_eq!(popped(&mut buffer, at(100)), [(8, 2)]);
         assert!(!buffer.push(packet(7), at(101)), "too late");
+    }
+
+    #[test]
+    fn how_long_answers_take_is_learnt() {
+        let (mut buffer, start) = (JitterBuffer::new(PATIENCE), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let miss = |buffer: &mut JitterBuffer, sequence: u16, ms: u64, took: u64| {
+            buffer.push(packet(sequence), at(ms));
+            buffer.push(packet(sequence + 2), at(ms));
+            popped(buffer, at(ms));
+            buffer.ask(at(ms + 10), PATIENCE, &mut Vec::new());
+            popped(buffer, at(ms + 10 + took));
+            buffer.push(packet(sequence + 1), at(ms + 10 + took));
+            popped(buffer, at(ms + 10 + took));
+            buffer.answer().unwrap().as_millis()
+        };
+        assert_eq!(miss(&mut buffer, 0, 0, 60), 60);
+        assert_eq!(miss(&mut buffer, 3, 1000, 76), 62);
+        // One that comes too late tells it, too.
+        assert_eq!(miss(&mut buffer, 6, 2000, 302), 92);
     }
 
     #[test]

@@ -13,6 +13,9 @@ const BYE: u8 = 203;
 const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
 
+/// The most bytes of a compound; a single packet may be longer.
+const MAX_COMPOUND: usize = 1200;
+
 /// A packet of a compound. Lists are read as they are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -288,6 +291,25 @@ impl Writer {
         &self.out
     }
 
+    /// What was written, in compounds that fit into a datagram each: cut between packets, where both sides agreed to
+    /// compounds that begin with no report (RFC 5506).
+    pub fn compounds(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.bytes();
+        std::iter::from_fn(move || {
+            let mut end = 0;
+            while let Some(&[_, _, l0, l1]) = rest.get(end..).and_then(<[u8]>::first_chunk) {
+                let next = end + 4 + 4 * usize::from(u16::from_be_bytes([l0, l1]));
+                if end > 0 && next > MAX_COMPOUND {
+                    break;
+                }
+                end = next;
+            }
+            let (compound, after) = rest.split_at_checked(end).filter(|_| end > 0)?;
+            rest = after;
+            Some(compound)
+        })
+    }
+
     /// Whether nothing was written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -476,6 +498,20 @@ mod tests {
         assert!(writer.is_empty());
         writer.nack(1, 2, (0..10_000).map(|n| n * 20));
         assert!(writer.bytes().len() < 1100);
+    }
+
+    #[test]
+    fn much_is_cut_between_packets() {
+        let mut writer = Writer::default();
+        assert_eq!(writer.compounds().count(), 0);
+        for media in 0..50 {
+            writer.nack(1, media, (0..media as u16).map(|n| n * 20));
+            writer.pli(1, media);
+        }
+        let compounds: Vec<_> = writer.compounds().collect();
+        assert!(compounds.len() > 4 && compounds.iter().all(|compound| compound.len() <= MAX_COMPOUND));
+        assert!(compounds.iter().flat_map(|compound| packets(compound)).all(|packet| packet.is_ok()));
+        assert_eq!(compounds.concat(), writer.bytes());
     }
 
     #[test]

@@ -45,10 +45,25 @@ pub(super) enum Passed {
     },
 }
 
+/// What waits for the task.
+#[derive(Debug, Default)]
+struct Queue {
+    passed: VecDeque<Passed>,
+    /// Packets of sound and of picture that there was no room for, since the last for which there was.
+    dropped: [u64; 2],
+}
+
+impl Queue {
+    fn dropped(&mut self, codec: Codec) -> &mut u64 {
+        let [sound, picture] = &mut self.dropped;
+        if codec.kind() == Kind::Video { picture } else { sound }
+    }
+}
+
 /// What a passage's two ends share.
 #[derive(Debug, Default)]
 pub(super) struct Passing {
-    queue: Mutex<VecDeque<Passed>>,
+    queue: Mutex<Queue>,
     /// There is a task that takes it.
     taken: AtomicBool,
     /// Someone needs a key frame.
@@ -63,11 +78,41 @@ impl Passing {
     }
 
     pub(super) fn drain(&self) -> VecDeque<Passed> {
-        std::mem::take(&mut *lock(&self.queue))
+        std::mem::take(&mut lock(&self.queue).passed)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        lock(&self.queue).is_empty()
+        lock(&self.queue).passed.is_empty()
+    }
+
+    fn push(&self, mut passed: Passed) {
+        let taken = self.taken.load(Ordering::Acquire);
+        let mut queue = lock(&self.queue);
+        if !taken && begins(&passed, &queue.passed) {
+            *queue = Queue {
+                passed: queue.passed.drain(..).filter(|old| matches!(old, Passed::Clock { .. })).collect(),
+                ..Queue::default()
+            };
+            let surplus = queue.passed.len().saturating_sub(MAX_CLOCKS);
+            queue.passed.drain(..surplus);
+        }
+        if queue.passed.len() >= MAX_WAITING {
+            match &passed {
+                _ if !taken => drop(queue.passed.pop_front()),
+                // What viewers miss they have to see by the numbers.
+                Passed::Packet { codec, lost, .. } => {
+                    *queue.dropped(*codec) += lost + 1;
+                    return;
+                }
+                Passed::Clock { .. } => return,
+                // Seldom; without it, what follows would be of another time.
+                Passed::Switch(_) => {}
+            }
+        }
+        if let Passed::Packet { codec, lost, .. } = &mut passed {
+            *lost += std::mem::take(queue.dropped(*codec));
+        }
+        queue.passed.push_back(passed);
     }
 
     pub(super) fn ask_key(&self) {
@@ -104,36 +149,19 @@ impl Passage {
         Self { fanouts, name, passing }
     }
 
-    fn push(&self, passed: Passed) {
-        let taken = self.passing.taken.load(Ordering::Acquire);
-        let mut queue = lock(&self.passing.queue);
-        if !taken && begins(&passed, &queue) {
-            queue.retain(|old| matches!(old, Passed::Clock { .. }));
-            let surplus = queue.len().saturating_sub(MAX_CLOCKS);
-            queue.drain(..surplus);
-        }
-        if queue.len() >= MAX_WAITING {
-            if taken {
-                return;
-            }
-            queue.pop_front();
-        }
-        queue.push_back(passed);
-    }
-
     /// Passes a packet on; `lost` before it are missing for good. Call [`flush`](Self::flush) after the last of several.
     pub fn packet(&self, codec: Codec, clock_rate: u32, packet: &Packet, lost: u64) {
-        self.push(Passed::Packet { codec, clock_rate, packet: packet.clone(), lost });
+        self.passing.push(Passed::Packet { codec, clock_rate, packet: packet.clone(), lost });
     }
 
     /// Tells how the publisher's clock stands.
     pub fn clock(&self, codec: Codec, ntp: u64, timestamp: u32, at: Instant) {
-        self.push(Passed::Clock { codec, ntp, timestamp, at });
+        self.passing.push(Passed::Clock { codec, ntp, timestamp, at });
     }
 
     /// Packets of this codec have other timestamps from now on.
     pub fn switch(&self, codec: Codec) {
-        self.push(Passed::Switch(codec));
+        self.passing.push(Passed::Switch(codec));
     }
 
     /// What was passed is sent now.
@@ -154,5 +182,43 @@ impl Passage {
 impl Drop for Passage {
     fn drop(&mut self) {
         self.fanouts.end_passage(&self.name, &self.passing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::format::rtp::{Extensions, Header};
+
+    fn packet(codec: Codec) -> Passed {
+        let payload = Bytes::from_static(&[0x41, 1]);
+        let packet = Packet { header: Header::default(), extensions: Extensions::default(), payload };
+        Passed::Packet { codec, clock_rate: 90_000, packet, lost: 1 }
+    }
+
+    #[test]
+    fn packets_without_room_are_told_as_lost() {
+        let passing = Passing::default();
+        passing.take(true);
+        let lost = |passing: &Passing| -> Vec<_> {
+            let of_packet = |passed: &Passed| match passed {
+                Passed::Packet { codec, lost, .. } => Some((*codec, *lost)),
+                _ => None,
+            };
+            passing.drain().iter().filter_map(of_packet).collect()
+        };
+        for _ in 0..MAX_WAITING + 10 {
+            passing.push(packet(Codec::H264));
+        }
+        passing.push(packet(Codec::Opus));
+        passing.push(Passed::Switch(Codec::H264));
+        assert!(passing.drain().iter().any(|passed| matches!(passed, Passed::Switch(_))));
+        [Codec::H264, Codec::H264, Codec::Opus]
+            .map(packet)
+            .into_iter()
+            .for_each(|packet| passing.push(packet));
+        assert_eq!(lost(&passing), [(Codec::H264, 21), (Codec::H264, 1), (Codec::Opus, 3)]);
     }
 }

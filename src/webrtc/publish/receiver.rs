@@ -32,6 +32,8 @@ const KEY_AGAIN: Duration = Duration::from_millis(500);
 const CHOICE: Duration = Duration::from_millis(1500);
 /// How often a missing packet is looked for.
 const ASK: Duration = Duration::from_millis(10);
+/// There and back, until it is known.
+const ROUND_TRIP: Duration = Duration::from_millis(50);
 /// What a publisher that knows nothing better may send, in bits per second.
 const BITRATE: u64 = 20_000_000;
 /// Changes of tracks that are logged.
@@ -97,7 +99,6 @@ pub(super) struct Receiver {
     twcc_at: Instant,
     report_at: Instant,
     choice_at: Instant,
-    round_trip: Duration,
     ours: u32,
     cname: String,
     out: Writer,
@@ -157,7 +158,6 @@ impl Receiver {
             twcc_at: now,
             report_at: now,
             choice_at: now,
-            round_trip: Duration::from_millis(50),
             ours,
             cname: negotiated.cname,
             out: Writer::default(),
@@ -430,11 +430,12 @@ impl Receiver {
         for line in &mut self.lines {
             let nack = self.options.nack && line.media.feedback.nack;
             for layer in &mut line.layers {
-                layer.incoming.set_round_trip(self.round_trip);
+                let round_trip = layer.incoming.jitter.answer().unwrap_or(ROUND_TRIP);
+                layer.incoming.set_round_trip(round_trip);
                 if !nack || !layer.incoming.jitter.is_waiting() {
                     continue;
                 }
-                layer.incoming.jitter.ask(now, self.round_trip, &mut missing);
+                layer.incoming.jitter.ask(now, round_trip, &mut missing);
                 if let Some(ssrc) = layer.ssrc.filter(|_| !missing.is_empty()) {
                     self.out.nack(self.ours, ssrc, missing.drain(..));
                 }
@@ -484,13 +485,8 @@ impl Receiver {
     }
 
     /// What to send to the publisher.
-    pub(super) fn take_output(&mut self) -> Option<Vec<u8>> {
-        if self.out.is_empty() {
-            return None;
-        }
-        let bytes = self.out.bytes().to_vec();
-        self.out.clear();
-        Some(bytes)
+    pub(super) fn take_output(&mut self) -> Writer {
+        std::mem::take(&mut self.out)
     }
 
     /// How long nothing is due.
@@ -517,7 +513,7 @@ impl Receiver {
     }
 
     /// The end: what to tell the peer. The stream is free then.
-    pub(super) fn finish(mut self) -> Option<Vec<u8>> {
+    pub(super) fn finish(mut self) -> Writer {
         self.out.bye(self.ours);
         self.take_output()
     }
