@@ -10,7 +10,7 @@ mod task;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use portable_atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
@@ -25,6 +25,10 @@ use crate::media::Kind;
 
 /// Packets that a viewer asks for again, and that wait for their turn; more are not heard.
 const MAX_ASKED: usize = 256;
+/// What viewers say wakes a stream's task at most so often: each time, it looks at all of them.
+const HEAR: Duration = Duration::from_millis(5);
+/// A viewer that asks for key frames again and again is heard once in this time, after the first two. They cost all viewers.
+const KEY_EVERY: Duration = Duration::from_secs(3);
 
 /// How frames become packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub(super) struct Fanout {
     options: FanoutOptions,
     inbox: Mutex<Inbox>,
     wake: Notify,
+    /// When a viewer woke the task.
+    heard: Mutex<Option<Instant>>,
     figures: Figures,
 }
 
@@ -120,6 +126,8 @@ struct Heard {
     /// Sources, and numbers of packets that are missing.
     missing: VecDeque<(u32, u16)>,
     wants_key: bool,
+    /// Until when it has asked for as many key frames as it may.
+    keys: Option<Instant>,
     said: Said,
 }
 
@@ -155,9 +163,16 @@ impl Feedback {
         }
     }
 
-    /// A key frame is wanted.
-    pub(super) fn ask_key(&self) {
-        lock(&self.heard).wants_key = true;
+    /// A key frame is wanted. Whether that is heard.
+    pub(super) fn ask_key(&self, now: Instant) -> bool {
+        let mut heard = lock(&self.heard);
+        let from = heard.keys.map_or(now, |until| until.max(now));
+        let may = from.saturating_duration_since(now) <= KEY_EVERY;
+        if may {
+            heard.keys = Some(from + KEY_EVERY);
+            heard.wants_key = true;
+        }
+        may
     }
 }
 
@@ -212,9 +227,13 @@ impl Drop for Seat {
 }
 
 impl Fanout {
-    /// There is something to do.
-    pub(super) fn wake(&self) {
-        self.wake.notify_one();
+    /// A viewer said something. Where another just did, the task looks again by itself.
+    pub(super) fn hear(&self, now: Instant) {
+        let mut heard = lock(&self.heard);
+        if heard.is_none_or(|at| now.saturating_duration_since(at) >= HEAR) {
+            *heard = Some(now);
+            self.wake.notify_one();
+        }
     }
 
     /// Words for the user; once each.
@@ -258,6 +277,7 @@ impl Fanouts {
             options,
             inbox: Mutex::new(Inbox { users: 1, ..Inbox::default() }),
             wake: Notify::new(),
+            heard: Mutex::default(),
             figures: Figures::default(),
         });
         streams.insert(name.clone(), fanout.clone());
@@ -309,3 +329,7 @@ impl Fanouts {
 
 /// Tracks are told apart by what they are to a viewer: it has one picture and one sound.
 const KINDS: [Kind; 2] = [Kind::Audio, Kind::Video];
+
+#[cfg(test)]
+#[path = "fanout_tests.rs"]
+mod tests;

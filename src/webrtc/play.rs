@@ -36,8 +36,7 @@ impl Sink for Ears {
                     wake = true;
                 }
                 Rtcp::Pli { .. } | Rtcp::Fir { .. } => {
-                    self.feedback.ask_key();
-                    wake = true;
+                    wake |= self.feedback.ask_key(now);
                 }
                 Rtcp::Remb { bitrate, .. } => self.feedback.note(|said| said.bitrate = Some(bitrate)),
                 Rtcp::SenderReport { reports, .. } | Rtcp::ReceiverReport { reports, .. } => {
@@ -54,7 +53,7 @@ impl Sink for Ears {
             }
         }
         if wake {
-            self.fanout.wake();
+            self.fanout.hear(now);
         }
     }
 }

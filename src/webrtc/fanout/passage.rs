@@ -77,6 +77,11 @@ impl Passing {
         self.taken.store(taken, Ordering::Release);
     }
 
+    #[cfg(test)]
+    pub(super) fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Acquire)
+    }
+
     pub(super) fn drain(&self) -> VecDeque<Passed> {
         std::mem::take(&mut lock(&self.queue).passed)
     }

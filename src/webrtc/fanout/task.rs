@@ -9,7 +9,7 @@ use super::super::sound::Sound;
 use super::super::viewer::{Out, Sending, Shared, ViewerTrack};
 use super::lane::{Fate, Lane, Timeline, Wall};
 use super::passage::{Passed, Passing};
-use super::{Command, Fanout, Fanouts, KINDS, Viewer, lock};
+use super::{Command, Fanout, Fanouts, HEAR, KINDS, Viewer, lock};
 use crate::hub::{Frames, Item};
 use crate::media::{Codec, Direction, Frame, Kind, Track};
 
@@ -59,6 +59,8 @@ pub(super) struct Task {
     passing: Option<Arc<Passing>>,
     batch: Batch,
     key_asked: Option<Instant>,
+    /// When a viewer last had something to say.
+    heard: Option<Instant>,
     /// The publisher makes key frames when it is asked.
     answers: bool,
     alone_since: Option<Instant>,
@@ -90,6 +92,7 @@ impl Task {
             passing: None,
             batch,
             key_asked: None,
+            heard: None,
             answers: false,
             alone_since: None,
             dropped: 0,
@@ -393,7 +396,7 @@ impl Task {
 
     /// Sends all viewers what is new to them; whether some are behind.
     async fn send(&mut self, now: Instant) -> bool {
-        let Self { viewers, lanes, batch, wall, fanout, .. } = self;
+        let Self { viewers, lanes, batch, wall, fanout, heard: heard_at, .. } = self;
         let mut shared = Vec::with_capacity(lanes.len());
         for lane in lanes.iter() {
             if let Some(codec) = lane.codec {
@@ -411,6 +414,9 @@ impl Task {
             let mut missing: heapless::Vec<(u32, u16), AGAIN> = heapless::Vec::new();
             {
                 let mut heard = lock(&viewer.feedback.heard);
+                if heard.wants_key || !heard.missing.is_empty() {
+                    *heard_at = Some(now);
+                }
                 wants_key |= std::mem::take(&mut heard.wants_key);
                 while !missing.is_full()
                     && let Some(number) = heard.missing.pop_front()
@@ -441,6 +447,8 @@ impl Task {
             }
         }
         batch.flush().await;
+        // Who speaks right after another doesn't wake us.
+        behind |= heard_at.is_some_and(|at| now.saturating_duration_since(at) < HEAR * 2);
         if resent > 0 {
             fanout.figures.resent.fetch_add(resent, Ordering::Relaxed);
         }
